@@ -1,0 +1,2 @@
+// Package consumer holds consumer types: what happens on one connection.
+package consumer

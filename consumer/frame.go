@@ -1,0 +1,79 @@
+package consumer
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// FrameType tells text from binary (RFC 6455, section 5.6).
+type FrameType byte
+
+// The two types of a data message. The values are the opcodes of RFC 6455.
+const (
+	Text   FrameType = 1
+	Binary FrameType = 2
+)
+
+// String returns "text" or "binary".
+func (t FrameType) String() string {
+	if t == Text {
+		return "text"
+	}
+	return "binary"
+}
+
+// Frame is one whole WebSocket message, as a browser sends and receives it.
+// The zero Frame is invalid; make one with [TextFrame] or [BinaryFrame].
+type Frame struct {
+	Type FrameType
+	Data []byte // valid UTF-8 where Type is Text
+}
+
+// TextFrame makes a text message.
+func TextFrame(s string) Frame { return Frame{Text, []byte(s)} }
+
+// BinaryFrame makes a binary message. It does not copy p.
+func BinaryFrame(p []byte) Frame { return Frame{Binary, p} }
+
+// Prepared is one or more messages in the form in which they leave a server:
+// whole frames, unmasked and unfragmented, so that one Prepared serves any
+// number of connections. It is immutable and may be used from many goroutines.
+type Prepared struct {
+	wire []byte
+}
+
+// Prepare builds the wire form of messages that are sent together, in order.
+// A Text frame that is not UTF-8 is a programming error and is replaced, byte
+// by byte, by U+FFFD: a browser would end the connection otherwise.
+func Prepare(frames ...Frame) *Prepared {
+	n := 0
+	for _, f := range frames {
+		n += len(f.Data) + 10
+	}
+	p := &Prepared{wire: make([]byte, 0, n)}
+	for _, f := range frames {
+		p.wire = appendFrame(p.wire, f)
+	}
+	return p
+}
+
+// Bytes returns the frames. They must not be modified.
+func (p *Prepared) Bytes() []byte { return p.wire }
+
+// appendFrame appends f as one final, unmasked frame (RFC 6455, section 5.2).
+func appendFrame(b []byte, f Frame) []byte {
+	data := f.Data
+	if f.Type == Text && !utf8.Valid(data) {
+		data = []byte(string([]rune(string(data))))
+	}
+	b = append(b, 0x80|byte(f.Type))
+	switch n := len(data); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, data...)
+}

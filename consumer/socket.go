@@ -1,0 +1,39 @@
+package consumer
+
+import (
+	"context"
+	"net/http"
+)
+
+// Socket is what a [Conn] stands on: one WebSocket, whose handshake is still
+// open when the Conn is made. Package router has the only implementation that a
+// program needs.
+//
+// Read is called by one goroutine at a time. All other methods may be called at
+// the same time from many goroutines.
+type Socket interface {
+	// Accept completes the handshake, choosing subprotocol ("" is none), with
+	// the headers in header added to the response. It is called at most once,
+	// before anything else but Close. Its error ends the connection.
+	Accept(subprotocol string, header http.Header) error
+
+	// Read waits for the next message. Its error is a *CloseError: the peer's
+	// code, 1006 when the connection was lost, or the code of our own Close,
+	// after which Read returns at once even when the peer stays silent.
+	Read() (Frame, error)
+
+	// Send queues p. When the connection's queue is full it waits for room: at
+	// most until ctx ends or the write timeout is over, and then the connection
+	// is closed as slow and the error is a *CloseError.
+	Send(ctx context.Context, p *Prepared) error
+
+	// Offer queues p and never waits: a connection whose queue is full is
+	// closed as slow, and the error is a *CloseError. It allocates nothing while
+	// the peer reads.
+	Offer(p *Prepared) error
+
+	// Close starts the close handshake, behind what is queued: code and reason
+	// go to the peer, Read returns, sends fail from then on. The first call
+	// counts. It never waits.
+	Close(code StatusCode, reason string)
+}

@@ -1,0 +1,26 @@
+package consumer
+
+import "time"
+
+// User is who stands behind a connection. The zero User is anonymous.
+// Authentication (router.Options.Authenticate, package auth) makes it.
+type User struct {
+	// ID names the user; "" is anonymous. Limits per user and `tideway kick
+	// --user` go by it.
+	ID string
+
+	// Session names the login or browser session, where there is one, so that
+	// one of a user's sessions can be told from another. It is no secret: never
+	// put a cookie's value or a token here.
+	Session string
+
+	// Expires is when the credentials end; the zero time is never. At that
+	// time the connection is checked again, and closed if they were not renewed.
+	Expires time.Time
+
+	// Data is whatever the authenticator adds: claims, a row, roles.
+	Data any
+}
+
+// Anonymous reports whether nobody is logged in.
+func (u User) Anonymous() bool { return u.ID == "" }

@@ -1,0 +1,179 @@
+package layer
+
+import (
+	"context"
+	"time"
+)
+
+// Bus is the wire under a [Layer]: it carries packets between processes and
+// knows nothing of members, capacity or expiry, which the Layer does once for
+// every bus. Package membus is a Bus inside one process, package natsbus a Bus
+// on NATS, and package layertest proves the rules below for any other.
+type Bus interface {
+	// Attach makes the layer named process a part of the network and starts
+	// delivery to r. A process name is unique in the network for all time,
+	// starts with "tw" and holds no "!". One Bus may serve several layers; each
+	// is a process of its own.
+	Attach(ctx context.Context, process string, r Receiver) (Link, error)
+}
+
+// Link is one process's end of a [Bus]. All methods may be called at the same
+// time from many goroutines, except that the Layer never overlaps Subscribe and
+// Unsubscribe of the same [Subscription].
+//
+// An error that a caller can act upon wraps [ErrUnavailable] (the link is down:
+// nothing was sent), [ErrTooLarge], [ErrChannelFull], [ErrNoChannel] or
+// [ErrClosed].
+type Link interface {
+	// Subscribe returns nil when every message that is published to the group
+	// from then on, anywhere in the network, reaches this process.
+	Subscribe(ctx context.Context, s Subscription) error
+
+	// Unsubscribe ends a subscription. It does not wait for the network;
+	// messages that are under way may still be delivered.
+	Unsubscribe(s Subscription) error
+
+	// Publish hands p to every process that is subscribed to the group, this
+	// one included. Messages of one publisher to one group arrive in order. nil
+	// says that a live link took it, no more: delivery is at most once.
+	Publish(ctx context.Context, group string, p *Packet) error
+
+	// SendTo hands p to the process that owns channel, whose name contains "!".
+	// It returns ErrChannelFull when the owner says so, and ErrNoChannel when
+	// it is known that nobody owns it.
+	SendTo(ctx context.Context, channel string, p *Packet) error
+
+	// Push stores p in the queue of a shared channel until it is pulled or its
+	// time is up; it returns ErrChannelFull when the queue holds as many
+	// unexpired messages as the limits allow.
+	Push(ctx context.Context, channel string, p *Packet, limits Limits) error
+
+	// Pull takes the oldest message of a shared channel, waiting until there is
+	// one. Each message goes to one puller in the network. When ctx ends first,
+	// Pull returns its error and has taken nothing: no message is lost.
+	Pull(ctx context.Context, channel string, limits Limits) (*Packet, error)
+
+	// Call asks process, or every process when process is "" (this one
+	// included), and returns the answers. A single process that does not exist
+	// is ErrNoChannel. With "" it returns when no answer came for a short time,
+	// at the latest when ctx ends; what came is returned without an error.
+	Call(ctx context.Context, process string, request []byte) (answers [][]byte, err error)
+
+	// Close ends delivery; no call to the Receiver is running or follows when
+	// it returns. It does not close the Bus.
+	Close(ctx context.Context) error
+}
+
+// Receiver takes what a [Link] brings. The Layer implements it. None of its
+// methods blocks on the network or on a consumer.
+type Receiver interface {
+	// Deliver takes group messages. The bus has one or more dispatch
+	// goroutines, the shards; all messages of one group come from the same
+	// shard, in order. A shard passes all that is waiting in one call, so that
+	// the layer can join it. The slice is the bus's again when Deliver returns;
+	// the packets' bytes are the layer's for ever.
+	Deliver(batch []Inbound)
+
+	// DeliverTo takes a message for one of this process's channels, given by
+	// its full name. ErrChannelFull and ErrNoChannel are for the sender.
+	DeliverTo(channel string, p Packet) error
+
+	// Call answers a request of another process.
+	Call(request []byte) (answer []byte)
+
+	// Report takes what happened on the link.
+	Report(e LinkEvent)
+}
+
+// Subscription is what a process wants from a group.
+type Subscription struct {
+	Group string
+
+	// Relay is empty for a process with members of its own. Otherwise it is the
+	// name of a shared channel that is a member of the group: of all processes
+	// that subscribe with the same Group and Relay, one gets each message.
+	Relay string
+}
+
+// Packet is one message on a [Bus].
+type Packet struct {
+	// Data is the message as a JSON object. A bus may carry it in another
+	// form, but takes and gives JSON. It must not be modified.
+	Data []byte
+
+	// Header travels beside the data; the zero Header is not sent.
+	Header Header
+}
+
+// Header is what travels beside a message. Its values are printable ASCII
+// without line breaks, at most 256 bytes each.
+type Header struct {
+	ID          string // idempotency key (Nats-Msg-Id)
+	Sender      string // the session that does not want to hear itself (Tideway-Sender)
+	TraceParent string // W3C Trace Context, carried through
+	TraceState  string
+}
+
+// size is what the header adds to a message's size.
+func (h *Header) size() int {
+	n := 0
+	for _, v := range [...]string{h.ID, h.Sender, h.TraceParent, h.TraceState} {
+		if v != "" {
+			n += len(v) + 20 // name, colon, line break
+		}
+	}
+	return n
+}
+
+// Inbound is a group message as a [Link] delivers it.
+type Inbound struct {
+	Subscription Subscription
+	Packet       Packet
+}
+
+// Limits bound a shared channel; they follow from the layer's [Options].
+type Limits struct {
+	Capacity int           // unexpired messages that the channel holds at most
+	Expiry   time.Duration // how long an unread message is kept
+
+	// Ceiling is the largest Capacity that the options give to any channel: a
+	// bus that has one limit for all channels uses it, and checks a lower
+	// Capacity itself.
+	Ceiling int
+
+	// Stated says that the program set capacity or expiry itself. Such limits
+	// are an error where the network already has others; defaults give way.
+	Stated bool
+}
+
+// LinkEvent is what a [Link] reports to its [Receiver].
+type LinkEvent struct {
+	Kind LinkEventKind
+
+	// Group is set where the event concerns one group, else it is "".
+	Group string
+
+	// Count is how many messages were lost, for Dropped and Malformed.
+	Count int
+
+	// Err says more, for the log. It may be nil.
+	Err error
+}
+
+// LinkEventKind is the kind of a [LinkEvent].
+type LinkEventKind int
+
+const (
+	// LinkDown: the network is out of reach. The bus goes on trying.
+	LinkDown LinkEventKind = iota + 1
+	// LinkUp: it is in reach again and every subscription is whole. What was
+	// published in between is lost.
+	LinkUp
+	// LinkClosed: the link is closed for good, though nobody called Close.
+	LinkClosed
+	// Dropped: messages were lost on the way to this process, because it was
+	// too slow to take them (a NATS slow consumer).
+	Dropped
+	// Malformed: messages arrived that are no messages.
+	Malformed
+)

@@ -1,0 +1,70 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrChannelFull is returned by Send when the channel holds as many unread
+	// messages as its capacity allows. Nothing was dropped; send again later,
+	// or give the channel more readers. Channels calls it ChannelFull.
+	ErrChannelFull = errors.New("layer: channel is full")
+
+	// ErrTooLarge is returned when a message with its headers is larger than
+	// [Options].MaxMessage or than the wire carries. Nothing was sent.
+	ErrTooLarge = errors.New("layer: message is too large")
+
+	// ErrUnavailable is returned when the network is out of reach: nothing was
+	// sent. The layer reconnects by itself; try again later.
+	ErrUnavailable = errors.New("layer: the network is unavailable")
+
+	// ErrClosed is returned by everything that is called on a closed [Layer] or
+	// [Channel].
+	ErrClosed = errors.New("layer: closed")
+
+	// ErrNoChannel is returned when a channel's process is known not to exist,
+	// or no longer has that channel.
+	ErrNoChannel = errors.New("layer: no such channel")
+
+	// ErrReading is returned by Receive while another Receive of the same
+	// Channel waits: a channel has one reader at a time.
+	ErrReading = errors.New("layer: the channel already has a reader")
+)
+
+// NameError reports a channel or group name that breaks the rules of the
+// Channels specification (channel_layer_spec.rst): ASCII letters, digits,
+// hyphens, underscores and periods, 1 to 99 characters; a channel name may hold
+// one "!".
+type NameError struct {
+	Kind string // "channel" or "group"
+	Name string // as it was given, in full
+	Why  string // what is wrong with it
+}
+
+// Error names the kind, the name (its first 120 bytes), the rule and the first
+// character that breaks it.
+func (e *NameError) Error() string {
+	name := e.Name
+	if len(name) > 120 {
+		name = name[:120] + "..."
+	}
+	return fmt.Sprintf("layer: %s name %q is not valid: %s", e.Kind, name, e.Why)
+}
+
+// MessageError reports bytes that are no message, or a value that cannot be
+// made one.
+type MessageError struct {
+	Why string
+	Err error // the cause, or nil
+}
+
+func (e *MessageError) Error() string {
+	if e.Err != nil {
+		return "layer: not a message: " + e.Why + ": " + e.Err.Error()
+	}
+	return "layer: not a message: " + e.Why
+}
+
+// Unwrap returns the cause.
+func (e *MessageError) Unwrap() error { return e.Err }
