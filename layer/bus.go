@@ -60,12 +60,13 @@ type Link interface {
 	Call(ctx context.Context, process string, request []byte) (answers [][]byte, err error)
 
 	// Close ends delivery; no call to the Receiver is running or follows when
-	// it returns. It does not close the Bus.
+	// it returns, and calls of the Link that still wait return ErrClosed. It
+	// does not close the Bus.
 	Close(ctx context.Context) error
 }
 
 // Receiver takes what a [Link] brings. The Layer implements it. None of its
-// methods blocks on the network or on a consumer.
+// methods but Call blocks on the network or on a consumer.
 type Receiver interface {
 	// Deliver takes group messages. The bus has one or more dispatch
 	// goroutines, the shards; all messages of one group come from the same
@@ -78,8 +79,9 @@ type Receiver interface {
 	// its full name. ErrChannelFull and ErrNoChannel are for the sender.
 	DeliverTo(channel string, p Packet) error
 
-	// Call answers a request of another process.
-	Call(request []byte) (answer []byte)
+	// Call answers a request of another process. Unlike the others it may wait
+	// for the network, so the bus calls it on a goroutine of its own.
+	Call(ctx context.Context, request []byte) (answer []byte)
 
 	// Report takes what happened on the link.
 	Report(e LinkEvent)
@@ -103,26 +105,6 @@ type Packet struct {
 
 	// Header travels beside the data; the zero Header is not sent.
 	Header Header
-}
-
-// Header is what travels beside a message. Its values are printable ASCII
-// without line breaks, at most 256 bytes each.
-type Header struct {
-	ID          string // idempotency key (Nats-Msg-Id)
-	Sender      string // the session that does not want to hear itself (Tideway-Sender)
-	TraceParent string // W3C Trace Context, carried through
-	TraceState  string
-}
-
-// size is what the header adds to a message's size.
-func (h *Header) size() int {
-	n := 0
-	for _, v := range [...]string{h.ID, h.Sender, h.TraceParent, h.TraceState} {
-		if v != "" {
-			n += len(v) + 20 // name, colon, line break
-		}
-	}
-	return n
 }
 
 // Inbound is a group message as a [Link] delivers it.

@@ -1,0 +1,233 @@
+package layer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// receiver is the Layer as its link sees it.
+type receiver Layer
+
+var _ Receiver = (*receiver)(nil)
+
+// delivery is a message with the room for what its members share, in one piece.
+type delivery struct {
+	Message
+	cache cache
+}
+
+// scratch is what one Deliver works with; it is used again.
+type scratch struct {
+	index   map[Subscription]int
+	subs    []Subscription
+	batches []Batch
+}
+
+var scratches = sync.Pool{New: func() any { return &scratch{index: map[Subscription]int{}} }}
+
+// Deliver sorts a batch by group, in order, and hands each group's part to its
+// members at once.
+func (r *receiver) Deliver(in []Inbound) {
+	l := (*Layer)(r)
+	s := scratches.Get().(*scratch)
+	for i := range in {
+		m := &delivery{Message: Message{Data: in[i].Packet.Data, Group: in[i].Subscription.Group, Header: in[i].Packet.Header}}
+		m.Message.cache = &m.cache
+		if err := m.parse(); err != nil {
+			l.malformed("group "+m.Group, 1, err)
+			continue
+		}
+		s.add(in[i].Subscription, &m.Message)
+	}
+	for i, sub := range s.subs {
+		l.deliverGroup(sub, &s.batches[i])
+	}
+	s.reset()
+	scratches.Put(s)
+}
+
+func (s *scratch) add(sub Subscription, m *Message) {
+	i, ok := s.index[sub]
+	if !ok {
+		i = len(s.subs)
+		s.index[sub] = i
+		s.subs = append(s.subs, sub)
+		if i == len(s.batches) {
+			s.batches = append(s.batches, Batch{})
+		}
+	}
+	s.batches[i].Messages = append(s.batches[i].Messages, m)
+}
+
+// reset lets go of all messages but keeps the room.
+func (s *scratch) reset() {
+	for i := range s.subs {
+		b := &s.batches[i]
+		clear(b.Messages)
+		b.Messages = b.Messages[:0]
+		b.cache.reset()
+	}
+	clear(s.index)
+	clear(s.subs)
+	s.subs = s.subs[:0]
+}
+
+// deliverGroup hands a batch to the members of one group.
+func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
+	l.mu.RLock()
+	g := l.groups[sub]
+	l.mu.RUnlock()
+	if g == nil {
+		return // the last member left while this was under way
+	}
+	members, full, missed := 0, 0, 0
+	for _, p := range g.roster.list() {
+		for _, c := range p.list() {
+			members++
+			if n := c.deliver(b); n > 0 {
+				full++
+				missed += n
+			}
+		}
+	}
+	if missed > 0 {
+		l.stats.dropped.Add(int64(missed))
+		l.lost.report(slog.LevelInfo, "group "+sub.Group, missed,
+			fmt.Sprintf("layer: %d of %d channels over capacity in group %s", full, members, sub.Group))
+	}
+}
+
+// DeliverTo takes a message for one of this process's channels.
+func (r *receiver) DeliverTo(channel string, p Packet) error {
+	return (*Layer)(r).deliverTo(channel, p)
+}
+
+func (l *Layer) deliverTo(channel string, p Packet) error {
+	l.mu.RLock()
+	c := l.channels[channel]
+	l.mu.RUnlock()
+	if c == nil {
+		return ErrNoChannel
+	}
+	m := &delivery{Message: Message{Data: p.Data, Header: p.Header}}
+	m.Message.cache = &m.cache
+	if err := m.parse(); err != nil {
+		l.malformed("channel "+channel, 1, err)
+		return err
+	}
+	if c.deliver(&Batch{Messages: []*Message{&m.Message}}) > 0 {
+		return ErrChannelFull
+	}
+	return nil
+}
+
+// Call answers a request of another process.
+func (r *receiver) Call(ctx context.Context, request []byte) []byte {
+	answer, err := json.Marshal((*Layer)(r).answer(ctx, request))
+	if err != nil { // a handler returned what JSON cannot carry
+		answer, _ = json.Marshal(commandAnswer{Error: &commandError{Message: err.Error()}})
+	}
+	return answer
+}
+
+// Report takes what happened on the link.
+func (r *receiver) Report(e LinkEvent) {
+	l := (*Layer)(r)
+	switch e.Kind {
+	case LinkDown:
+		l.setLink(fmt.Errorf("%w: %w", ErrUnavailable, orUnknown(e.Err)))
+		l.log.Warn("layer: the link to the network is down", "process", l.process, "err", e.Err)
+	case LinkUp:
+		l.setLink(nil)
+		l.log.Info("layer: the link to the network is up again", "process", l.process)
+	case LinkClosed:
+		l.setLink(fmt.Errorf("%w: the link ended: %w", ErrClosed, orUnknown(e.Err)))
+		l.log.Error("layer: the link to the network is closed for good", "process", l.process, "err", e.Err)
+	case Dropped:
+		l.stats.dropped.Add(int64(e.Count))
+		l.lost.report(slog.LevelWarn, "link "+e.Group, e.Count, "layer: messages were lost because this process is too slow",
+			"group", e.Group, "err", e.Err)
+	case Malformed:
+		l.malformed("link", e.Count, e.Err)
+	}
+}
+
+func orUnknown(err error) error {
+	if err == nil {
+		return fmt.Errorf("for an unknown reason")
+	}
+	return err
+}
+
+// setLink records the link's state, nil for up. A layer that was closed stays so.
+func (l *Layer) setLink(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+	case err == nil:
+		l.linkErr.Store(nil)
+	default:
+		l.linkErr.Store(&err)
+	}
+}
+
+// malformed counts what arrived and is no message. It reaches nobody.
+func (l *Layer) malformed(where string, n int, err error) {
+	l.stats.malformed.Add(int64(n))
+	l.lost.report(slog.LevelWarn, "malformed "+where, n, "layer: something that is no message arrived", "at", where, "err", err)
+}
+
+// relay returns the channel that feeds a shared channel from its groups.
+func (l *Layer) relay(shared string) *Channel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.relays[shared]
+	if c == nil {
+		t := &relayTap{layer: l, shared: shared}
+		c = &Channel{layer: l, name: shared, capacity: l.limitsOf(shared).Capacity, tap: t}
+		t.channel = c
+		l.relays[shared] = c
+	}
+	return c
+}
+
+// relayTap pushes what a relay channel gets into the shared channel. A push
+// waits for the network, so it has a goroutine while there is something to do.
+type relayTap struct {
+	layer   *Layer
+	channel *Channel
+	shared  string
+}
+
+// Offer declines: nothing can be pushed without waiting.
+func (t *relayTap) Offer(*Batch) bool { return false }
+
+// Wake starts the goroutine that empties the relay.
+func (t *relayTap) Wake() {
+	if t.layer.begin() {
+		go t.run()
+	}
+}
+
+func (t *relayTap) run() {
+	l := t.layer
+	defer l.busy.Done()
+	for {
+		m, ok := t.channel.Next()
+		if !ok {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), subscribeTimeout)
+		err := l.link.Push(ctx, t.shared, &Packet{Data: m.Data, Header: m.Header}, l.limitsOf(t.shared))
+		cancel()
+		if err != nil {
+			l.stats.dropped.Add(1)
+			l.lost.report(slog.LevelInfo, "relay "+m.Group+" "+t.shared, 1,
+				fmt.Sprintf("layer: the shared channel %s missed a message of group %s", t.shared, m.Group), "err", err)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package layer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"unicode/utf8"
+)
+
+// Payload is what one sends: a value that encoding/json makes a JSON object of,
+// and that knows its message's type, such as "chat.message". The type is said
+// here and nowhere else; on the wire it is the object's first member, "type".
+//
+// MessageType is called on a zero value when a program starts, so it must not
+// depend on the value's contents.
+type Payload interface{ MessageType() string }
+
+// Message is a message that arrived. It is a [Payload] itself, so that it can
+// be passed on as it is.
+type Message struct {
+	// Type is the message's type, e.g. "chat.message".
+	Type string
+
+	// Data is the whole message as a JSON object, with its type, byte for byte
+	// as the sender wrote it.
+	Data []byte
+
+	// Group is the group that the message was sent to; "" when it was sent to
+	// the channel.
+	Group string
+
+	// Header is what travelled beside the data.
+	Header Header
+
+	cache *cache
+}
+
+// MessageType returns m.Type.
+func (m Message) MessageType() string { return m.Type }
+
+// Decode unmarshals the message into v, a pointer, by the rules of
+// encoding/json. The member "type" is part of the data.
+func (m Message) Decode(v any) error {
+	if err := json.Unmarshal(m.Data, v); err != nil {
+		return &MessageError{Why: fmt.Sprintf("%s does not fit into %T", m.Type, v), Err: err}
+	}
+	return nil
+}
+
+// Once returns what build made of the message for key, calling it if nobody in
+// this process has before. It is how the members of a group share one encoded
+// form. It may be called from many goroutines; build runs once, must not call
+// Once of the same message, and what it returns is shared.
+func (m *Message) Once(key any, build func(*Message) any) any {
+	if m.cache == nil {
+		return build(m)
+	}
+	m.cache.mu.Lock()
+	defer m.cache.mu.Unlock()
+	if v, ok := m.cache.get(key); ok {
+		return v
+	}
+	return m.cache.put(key, build(m))
+}
+
+// cache holds the values that Once and Batch.Once built: a few, mostly one.
+type cache struct {
+	mu      sync.Mutex // guards entries
+	entries []cacheEntry
+	first   [1]cacheEntry
+}
+
+type cacheEntry struct{ key, value any }
+
+func (c *cache) get(key any) (any, bool) {
+	for i := range c.entries {
+		if c.entries[i].key == key {
+			return c.entries[i].value, true
+		}
+	}
+	return nil, false
+}
+
+func (c *cache) put(key, value any) any {
+	if c.entries == nil {
+		c.entries = c.first[:0]
+	}
+	c.entries = append(c.entries, cacheEntry{key, value})
+	return value
+}
+
+func (c *cache) reset() {
+	clear(c.entries)
+	c.entries = nil
+	c.first = [1]cacheEntry{}
+}
+
+// ParseMessage makes a message of a JSON object with a string "type": what a
+// script hands over. It returns a *[MessageError] that says what is wrong: no
+// object, no type, two types, not UTF-8, nested deeper than 32.
+func ParseMessage(data []byte) (Message, error) {
+	m := Message{Data: data}
+	err := m.parse()
+	return m, err
+}
+
+// parse fills m.Type from m.Data and proves that the whole of it is JSON: what
+// is forwarded to browsers must not be able to end their connections.
+func (m *Message) parse() error {
+	typ, err := scanMessage(m.Data)
+	if err != nil {
+		return err
+	}
+	m.Type = typ
+	return nil
+}
+
+// Encode returns p as it travels: a JSON object whose member "type" is p's
+// type. It returns a *[MessageError] when p becomes no object, or one with a
+// "type" of its own that differs.
+func Encode(p Payload) (data []byte, err error) {
+	switch m := p.(type) {
+	case nil:
+		return nil, &MessageError{Why: "the payload is nil"}
+	case Message:
+		return encoded(m)
+	case *Message:
+		return encoded(*m)
+	}
+	typ := p.MessageType()
+	if err := checkType(typ); err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return nil, &MessageError{Why: fmt.Sprintf("%T (type %q)", p, typ), Err: err}
+	}
+	if len(body) == 0 || body[0] != '{' {
+		return nil, &MessageError{Why: fmt.Sprintf("%T becomes %.20s in JSON; a payload must become an object", p, body)}
+	}
+	return withType(typ, body)
+}
+
+// encoded returns the bytes of a message that is passed on.
+func encoded(m Message) ([]byte, error) {
+	typ, err := scanMessage(m.Data)
+	if err != nil {
+		return nil, err
+	}
+	if m.Type != "" && m.Type != typ {
+		return nil, &MessageError{Why: fmt.Sprintf("its Type is %q but its data say %q", m.Type, typ)}
+	}
+	return m.Data, nil
+}
+
+// withType puts the type in front of an object's members. A Go type may have a
+// field of its own for it, which must then agree.
+func withType(typ string, body []byte) ([]byte, error) {
+	own, err := scanMessage(body)
+	switch {
+	case err == nil && own == typ:
+		return body, nil
+	case err == nil:
+		return nil, &MessageError{Why: fmt.Sprintf("MessageType says %q but the member \"type\" says %q", typ, own)}
+	case !errors.Is(err, errNoType):
+		return nil, err
+	}
+	out := make([]byte, 0, len(body)+len(typ)+12)
+	out = append(out, `{"type":`...)
+	out = appendString(out, typ)
+	if rest := bytes.TrimLeft(body[1:], " \t\r\n"); rest[0] != '}' {
+		out = append(out, ',')
+	}
+	return append(out, body[1:]...), nil
+}
+
+// appendString appends s, which checkType passed, as a JSON string.
+func appendString(b []byte, s string) []byte {
+	q, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string always marshals
+	}
+	return append(b, q...)
+}
+
+// maxType is the longest type: it is a name for programs, not a place for data.
+const maxType = 200
+
+// checkType says what is wrong with a message's type.
+func checkType(typ string) error {
+	switch {
+	case typ == "":
+		return &MessageError{Why: "its type is empty"}
+	case len(typ) > maxType:
+		return &MessageError{Why: fmt.Sprintf("its type has %d bytes; %d is the most", len(typ), maxType)}
+	case !utf8.ValidString(typ):
+		return &MessageError{Why: fmt.Sprintf("its type %q is not UTF-8", typ)}
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package layer
+
+import (
+	"iter"
+	"slices"
+	"sync/atomic"
+)
+
+// pageSize bounds what a join or a leave copies: one page, and the list of
+// pages.
+const pageSize = 256
+
+// roster is the members of a group in this process, in pages that are copied
+// on write: a dispatch shard walks over it without a lock, while members come
+// and go at a cost that hardly grows with the group. Writers hold Layer.mu.
+type roster struct {
+	size  int
+	pages atomic.Pointer[[]*page]
+	room  []*page // pages that are not full; a page may be here and empty
+}
+
+type page struct {
+	members atomic.Pointer[[]*Channel]
+}
+
+func (p *page) list() []*Channel {
+	if m := p.members.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+func (r *roster) list() []*page {
+	if p := r.pages.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// all yields the members. It takes no lock; members that come or go meanwhile
+// may or may not be seen.
+func (r *roster) all() iter.Seq[*Channel] {
+	return func(yield func(*Channel) bool) {
+		for _, p := range r.list() {
+			for _, c := range p.list() {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// add returns the page that c is now on.
+func (r *roster) add(c *Channel) *page {
+	if len(r.room) == 0 {
+		p := new(page)
+		pages := append(slices.Clip(slices.Clone(r.list())), p)
+		r.pages.Store(&pages)
+		r.room = append(r.room, p)
+	}
+	p := r.room[len(r.room)-1]
+	old := p.list()
+	members := make([]*Channel, len(old)+1)
+	copy(members, old)
+	members[len(old)] = c
+	p.members.Store(&members)
+	r.size++
+	if len(members) == pageSize {
+		r.room = r.room[:len(r.room)-1]
+	}
+	return p
+}
+
+// remove takes c off its page.
+func (r *roster) remove(p *page, c *Channel) {
+	old := p.list()
+	i := slices.Index(old, c)
+	if i < 0 {
+		return
+	}
+	members := slices.Delete(slices.Clone(old), i, i+1)
+	p.members.Store(&members)
+	r.size--
+	if len(old) == pageSize {
+		r.room = append(r.room, p)
+	}
+	if len(members) == 0 {
+		r.drop(p)
+	}
+}
+
+// drop takes an empty page away.
+func (r *roster) drop(p *page) {
+	same := func(q *page) bool { return q == p }
+	r.room = slices.DeleteFunc(r.room, same)
+	pages := slices.DeleteFunc(slices.Clone(r.list()), same)
+	r.pages.Store(&pages)
+}
+
+// membership is a channel's side of a group.
+type membership struct {
+	group *group
+	page  *page
+}
+
+// remember makes c a member of g. Layer.mu is held.
+func (c *Channel) remember(g *group) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if !slices.ContainsFunc(c.groups, func(m membership) bool { return m.group == g }) {
+		c.groups = append(c.groups, membership{g, g.roster.add(c)})
+	}
+	return nil
+}
+
+// forget ends c's membership of g, if it has one. Layer.mu is held.
+func (c *Channel) forget(g *group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, m := range c.groups {
+		if m.group == g {
+			c.groups = slices.Delete(c.groups, i, i+1)
+			g.roster.remove(m.page, c)
+			return
+		}
+	}
+}

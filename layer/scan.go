@@ -1,0 +1,279 @@
+package layer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// maxDepth is how deep a message may be nested, itself included: more is an
+// attack on whoever decodes it.
+const maxDepth = 32
+
+var errNoType = errors.New(`it has no member "type"`)
+
+// scanMessage proves that data is one JSON object (RFC 8259) in UTF-8, nested
+// no deeper than maxDepth, with exactly one member "type", a string, and
+// returns that string. It makes one pass and allocates only the type.
+func scanMessage(data []byte) (string, error) {
+	if !utf8.Valid(data) {
+		return "", &MessageError{Why: "it is not UTF-8"}
+	}
+	s := scanner{data: data}
+	if err := s.message(); err != nil {
+		var me *MessageError
+		if errors.As(err, &me) {
+			return "", err
+		}
+		return "", &MessageError{Why: "it is no JSON object with a type", Err: err}
+	}
+	if err := checkType(s.typ); err != nil {
+		return "", err
+	}
+	return s.typ, nil
+}
+
+// scanner walks over a JSON text.
+type scanner struct {
+	data  []byte
+	at    int
+	typ   string
+	found bool
+}
+
+func (s *scanner) fail(want string) error {
+	if s.at >= len(s.data) {
+		return fmt.Errorf("it ends where %s should follow", want)
+	}
+	return fmt.Errorf("%q at byte %d where %s should stand", s.data[s.at], s.at, want)
+}
+
+func (s *scanner) message() error {
+	s.space()
+	if !s.take('{') {
+		return s.fail(`"{"`)
+	}
+	if err := s.object(1); err != nil {
+		return err
+	}
+	if s.space(); s.at < len(s.data) {
+		return s.fail("the end")
+	}
+	if !s.found {
+		return errNoType
+	}
+	return nil
+}
+
+// object scans what follows "{". Depth 1 is the message itself.
+func (s *scanner) object(depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	}
+	if s.space(); s.take('}') {
+		return nil
+	}
+	for {
+		s.space()
+		key, err := s.str()
+		if err != nil {
+			return err
+		}
+		if s.space(); !s.take(':') {
+			return s.fail(`":"`)
+		}
+		s.space()
+		if depth == 1 && isType(key) {
+			err = s.takeType()
+		} else {
+			err = s.value(depth)
+		}
+		if err != nil {
+			return err
+		}
+		s.space()
+		if s.take('}') {
+			return nil
+		}
+		if !s.take(',') {
+			return s.fail(`"," or "}"`)
+		}
+	}
+}
+
+// isType reports whether a quoted key is "type", however it is escaped.
+func isType(key []byte) bool {
+	if string(key) == `"type"` {
+		return true
+	}
+	if len(key) < len(`"type"`)+5 { // one escape makes it 5 longer
+		return false
+	}
+	var plain string
+	return json.Unmarshal(key, &plain) == nil && plain == "type"
+}
+
+// takeType scans the type. Two of them would mean different things to
+// different parsers.
+func (s *scanner) takeType() error {
+	if s.found {
+		return errors.New(`it has the member "type" twice`)
+	}
+	quoted, err := s.str()
+	if err != nil {
+		return fmt.Errorf(`its type is no string: %w`, err)
+	}
+	s.found = true
+	for _, c := range quoted {
+		if c == '\\' {
+			return json.Unmarshal(quoted, &s.typ)
+		}
+	}
+	s.typ = string(quoted[1 : len(quoted)-1])
+	return nil
+}
+
+func (s *scanner) array(depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+	}
+	if s.space(); s.take(']') {
+		return nil
+	}
+	for {
+		s.space()
+		if err := s.value(depth); err != nil {
+			return err
+		}
+		s.space()
+		if s.take(']') {
+			return nil
+		}
+		if !s.take(',') {
+			return s.fail(`"," or "]"`)
+		}
+	}
+}
+
+func (s *scanner) value(depth int) error {
+	if s.at >= len(s.data) {
+		return s.fail("a value")
+	}
+	switch c := s.data[s.at]; {
+	case c == '"':
+		_, err := s.str()
+		return err
+	case c == '{':
+		s.at++
+		return s.object(depth + 1)
+	case c == '[':
+		s.at++
+		return s.array(depth + 1)
+	case c == '-' || '0' <= c && c <= '9':
+		return s.number()
+	}
+	for _, word := range [...]string{"true", "false", "null"} {
+		if len(s.data)-s.at >= len(word) && string(s.data[s.at:s.at+len(word)]) == word {
+			s.at += len(word)
+			return nil
+		}
+	}
+	return s.fail("a value")
+}
+
+// str scans a string and returns it with its quotes.
+func (s *scanner) str() ([]byte, error) {
+	start := s.at
+	if !s.take('"') {
+		return nil, s.fail("a string")
+	}
+	for s.at < len(s.data) {
+		switch c := s.data[s.at]; {
+		case c == '"':
+			s.at++
+			return s.data[start:s.at], nil
+		case c < ' ':
+			return nil, s.fail("no control character")
+		case c == '\\':
+			if err := s.escape(); err != nil {
+				return nil, err
+			}
+		default:
+			s.at++
+		}
+	}
+	return nil, s.fail(`the closing quote`)
+}
+
+func (s *scanner) escape() error {
+	s.at++
+	if s.at >= len(s.data) {
+		return s.fail("an escape")
+	}
+	switch s.data[s.at] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		s.at++
+		return nil
+	case 'u':
+		s.at++
+		for range 4 {
+			if s.at >= len(s.data) || !isHex(s.data[s.at]) {
+				return s.fail("a hexadecimal digit")
+			}
+			s.at++
+		}
+		return nil
+	}
+	return s.fail("an escape")
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func (s *scanner) number() error {
+	s.take('-')
+	if !s.take('0') && !s.digits() {
+		return s.fail("a digit")
+	}
+	if s.take('.') && !s.digits() {
+		return s.fail("a digit")
+	}
+	if s.take('e') || s.take('E') {
+		if !s.take('+') {
+			s.take('-')
+		}
+		if !s.digits() {
+			return s.fail("a digit")
+		}
+	}
+	return nil
+}
+
+func (s *scanner) digits() bool {
+	start := s.at
+	for s.at < len(s.data) && '0' <= s.data[s.at] && s.data[s.at] <= '9' {
+		s.at++
+	}
+	return s.at > start
+}
+
+func (s *scanner) take(c byte) bool {
+	if s.at < len(s.data) && s.data[s.at] == c {
+		s.at++
+		return true
+	}
+	return false
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.data) {
+		switch s.data[s.at] {
+		case ' ', '\t', '\r', '\n':
+			s.at++
+		default:
+			return
+		}
+	}
+}
