@@ -20,6 +20,11 @@ type User struct {
 
 	// Data is whatever the authenticator adds: claims, a row, roles.
 	Data any
+
+	// Via is auth.First's: it names the authenticator that knew the user, so
+	// that the same one is asked again. Keep it when you change a user, leave it
+	// empty when you make one up.
+	Via string
 }
 
 // Anonymous reports whether nobody is logged in.

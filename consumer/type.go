@@ -1,0 +1,178 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// Type is a consumer type: what the connections of one route do. C is the state
+// that each connection has of its own. Every field may be left out: the zero
+// Type accepts every connection and ignores what arrives.
+//
+// The handlers of one connection never overlap, so C needs no locks. A handler
+// that takes long, or blocks, delays its own connection alone.
+type Type[C any] struct {
+	// New makes a connection's state. Default new(C). Set it to hand over a
+	// database.
+	New func() *C
+
+	// Connect decides about a connection whose handshake is still open. nil
+	// accepts it, unless Connect did so itself; an error refuses it: a
+	// *[DenyError] with its status, any other with 500. Messages for groups that
+	// it joins wait until it has returned.
+	Connect func(*C, context.Context, *Conn) error
+
+	// Receive gets each message of the client. An error ends the connection: a
+	// *[CloseError] with its code, any other with 1011. See [JSON].
+	Receive func(*C, context.Context, *Conn, Frame) error
+
+	// Disconnect runs once for every connection whose Connect began, as its
+	// last handler, whatever ended it: the client, a handler's error or panic, a
+	// kick, a drain, a lost network, a refusal. The groups have been left by
+	// then. The code is the client's or ours; 1005 when the client gave none,
+	// 1006 when it vanished or was refused. Its context lasts 10 s.
+	Disconnect func(*C, context.Context, *Conn, StatusCode)
+
+	// Messages says what happens with what the layer brings. See [Table].
+	Messages Messages[C]
+
+	// Groups are joined before Connect, and left before Disconnect.
+	Groups []string
+
+	// Subprotocols are those that the consumer speaks, the best first. The
+	// first one that the client offers is chosen; none is no reason to refuse.
+	Subprotocols []string
+
+	// Layer takes the place of the router's layer. Default the router's.
+	Layer *layer.Layer
+}
+
+// Serve implements [App].
+func (t Type[C]) Serve(ctx context.Context, c *Conn) error {
+	s := &session[C]{typ: &t}
+	if t.New != nil {
+		s.state = t.New()
+	}
+	if s.state == nil {
+		s.state = new(C)
+	}
+	if t.Layer != nil {
+		c.setup.Layer = t.Layer
+	}
+	c.events = s
+	return c.live(ctx, s, t.Groups, t.Subprotocols)
+}
+
+// session is one connection of a Type. It is all that is generic about it.
+type session[C any] struct {
+	typ   *Type[C]
+	state *C
+}
+
+func (s *session[C]) connect(ctx context.Context, c *Conn) error {
+	if s.typ.Connect == nil {
+		return nil
+	}
+	return s.typ.Connect(s.state, ctx, c)
+}
+
+func (s *session[C]) receive(ctx context.Context, c *Conn, f Frame) error {
+	if s.typ.Receive == nil {
+		return nil
+	}
+	return s.typ.Receive(s.state, ctx, c, f)
+}
+
+func (s *session[C]) message(ctx context.Context, c *Conn, m *layer.Message) error {
+	return s.typ.Messages.table.handle(s.state, ctx, c, m)
+}
+
+func (s *session[C]) plan(b *layer.Batch) *plan { return s.typ.Messages.table.plan(b) }
+
+func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
+	if s.typ.Disconnect != nil {
+		s.typ.Disconnect(s.state, ctx, c, code)
+	}
+}
+
+// lifecycle is an untyped consumer type.
+type lifecycle interface {
+	events
+	connect(ctx context.Context, c *Conn) error
+	disconnect(ctx context.Context, c *Conn, code StatusCode)
+}
+
+// live runs a connection's whole life.
+func (c *Conn) live(ctx context.Context, s lifecycle, groups, subprotocols []string) error {
+	if err := c.declare(ctx, groups); err != nil {
+		return err
+	}
+	defer c.disconnect(ctx, s)
+	if err := c.begin(ctx, s, subprotocols); err != nil {
+		return err
+	}
+	c.openInbox()
+	c.read()
+	return nil
+}
+
+// declare joins the groups that the consumer type names.
+func (c *Conn) declare(ctx context.Context, groups []string) error {
+	for _, g := range groups {
+		if err := c.GroupAdd(ctx, g); err != nil {
+			return fmt.Errorf("consumer: declared group: %w", err)
+		}
+	}
+	return nil
+}
+
+// begin runs Connect and accepts. Its error refuses the connection; a Connect
+// that fails after it accepted by itself ends it like any handler.
+func (c *Conn) begin(ctx context.Context, s lifecycle, subprotocols []string) error {
+	err := guard(func() error { return s.connect(ctx, c) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.accepted && err != nil:
+		c.mu.Unlock()
+		c.fail(err)
+		c.mu.Lock()
+		return nil
+	case err != nil:
+		c.refused = true
+		return err
+	case c.refused: // by Close
+		return c.failed
+	}
+	return c.accept(c.choose(subprotocols))
+}
+
+// choose returns the first of our subprotocols that the client offered.
+func (c *Conn) choose(ours []string) string {
+	for _, p := range ours {
+		if contains(c.setup.Subprotocols, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// disconnect ends what begin began. It is deferred, so that it runs whatever
+// happens.
+func (c *Conn) disconnect(ctx context.Context, s lifecycle) {
+	over := c.ended()
+	if over == nil { // refused, or Connect ended its goroutine
+		over = &CloseError{Code: StatusAbnormalClosure}
+		c.end(over)
+	}
+	c.settle()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+	defer cancel()
+	err := guard(func() error { s.disconnect(ctx, c, over.Code); return nil })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = errors.Join(c.failed, err)
+}
