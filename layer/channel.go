@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -35,8 +36,9 @@ type Channel struct {
 type Tap interface {
 	// Offer is called with what arrived while nothing older waits in the
 	// channel and nobody is at it. It takes all of the batch, and reports true,
-	// or nothing. It must not block, and must not keep b. Offers of different
-	// groups may overlap.
+	// or nothing. It must not block, and must not keep b. Batches of different
+	// groups may overlap, in Offer and in the channel; those of one group never.
+	// An Offer that began before [Channel.Close] may end after it.
 	Offer(b *Batch) bool
 
 	// Wake says that messages wait in the channel and that nobody is at them:
@@ -167,14 +169,14 @@ func (c *Channel) isClosed() bool {
 	return c.closed
 }
 
-// All receives until ctx ends or the channel is closed, which end the sequence
-// quietly; any other error is its last element.
+// All receives until ctx ends or the channel or its layer is closed, which end
+// the sequence quietly; any other error is its last element.
 func (c *Channel) All(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
 			m, err := c.Receive(ctx)
 			if err != nil {
-				if ctx.Err() == nil && !c.isClosed() {
+				if ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 					yield(Message{}, err)
 				}
 				return
@@ -223,7 +225,8 @@ func notify(ch chan struct{}) {
 
 // Next takes the next message without waiting, for a [Tap] that was woken. When
 // it reports false the channel is empty, and the tap will be offered or woken
-// with what arrives next.
+// with what arrives next. A message of a group is shared with its other members:
+// it must not be modified.
 func (c *Channel) Next() (Message, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -235,16 +238,16 @@ func (c *Channel) Next() (Message, bool) {
 	return *m, true
 }
 
-// deliver hands a batch to the channel and returns how many of its messages
-// did not fit.
-func (c *Channel) deliver(b *Batch) (missed int) {
+// deliver hands a batch to the channel and returns how many of its messages a
+// tap took at once, and how many did not fit.
+func (c *Channel) deliver(b *Batch) (taken, missed int) {
 	if c.tap != nil && c.idle() && c.tap.Offer(b) {
-		return 0
+		return len(b.Messages), 0
 	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return 0
+		return 0, 0
 	}
 	for _, m := range b.Messages {
 		if !c.push(m) {
@@ -265,7 +268,7 @@ func (c *Channel) deliver(b *Batch) (missed int) {
 	if wake {
 		c.tap.Wake()
 	}
-	return missed
+	return 0, missed
 }
 
 func (c *Channel) idle() bool {

@@ -45,8 +45,9 @@ func (r *receiver) Deliver(in []Inbound) {
 	for i, sub := range s.subs {
 		l.deliverGroup(sub, &s.batches[i])
 	}
-	s.reset()
-	scratches.Put(s)
+	if s.reset() {
+		scratches.Put(s)
+	}
 }
 
 func (s *scratch) add(sub Subscription, m *Message) {
@@ -62,17 +63,29 @@ func (s *scratch) add(sub Subscription, m *Message) {
 	s.batches[i].Messages = append(s.batches[i].Messages, m)
 }
 
-// reset lets go of all messages but keeps the room.
-func (s *scratch) reset() {
+// maxScratch bounds the room that is kept for the next Deliver: after a flood
+// of groups or messages it goes back to the collector.
+const maxScratch = 1024
+
+// reset lets go of all messages but keeps the room. It reports false when there
+// is so much of it that it had better not be kept.
+func (s *scratch) reset() bool {
+	if len(s.subs) > maxScratch {
+		return false
+	}
 	for i := range s.subs {
 		b := &s.batches[i]
 		clear(b.Messages)
 		b.Messages = b.Messages[:0]
+		if cap(b.Messages) > maxScratch {
+			b.Messages = nil
+		}
 		b.cache.reset()
 	}
 	clear(s.index)
 	clear(s.subs)
 	s.subs = s.subs[:0]
+	return true
 }
 
 // deliverGroup hands a batch to the members of one group.
@@ -83,15 +96,24 @@ func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 	if g == nil {
 		return // the last member left while this was under way
 	}
-	members, full, missed := 0, 0, 0
+	members, full, taken, missed := 0, 0, 0, 0
+	begun := g.roster.joins.Load()
 	for _, p := range g.roster.list() {
-		for _, c := range p.list() {
+		for _, m := range p.list() {
+			if m.since > begun {
+				continue
+			}
 			members++
-			if n := c.deliver(b); n > 0 {
+			t, n := m.channel.deliver(b)
+			taken += t
+			if n > 0 {
 				full++
 				missed += n
 			}
 		}
+	}
+	if taken > 0 {
+		l.stats.delivered.Add(int64(taken))
 	}
 	if missed > 0 {
 		l.stats.dropped.Add(int64(missed))
@@ -118,7 +140,9 @@ func (l *Layer) deliverTo(channel string, p Packet) error {
 		l.malformed("channel "+channel, 1, err)
 		return err
 	}
-	if c.deliver(&Batch{Messages: []*Message{&m.Message}}) > 0 {
+	taken, missed := c.deliver(&Batch{Messages: []*Message{&m.Message}})
+	l.stats.delivered.Add(int64(taken))
+	if missed > 0 {
 		return ErrChannelFull
 	}
 	return nil
@@ -181,10 +205,9 @@ func (l *Layer) malformed(where string, n int, err error) {
 	l.lost.report(slog.LevelWarn, "malformed "+where, n, "layer: something that is no message arrived", "at", where, "err", err)
 }
 
-// relay returns the channel that feeds a shared channel from its groups.
+// relay returns the channel that feeds a shared channel from its groups. Mu is
+// held, so that the relay cannot be retired before it is a member.
 func (l *Layer) relay(shared string) *Channel {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	c := l.relays[shared]
 	if c == nil {
 		t := &relayTap{layer: l, shared: shared}
@@ -193,6 +216,15 @@ func (l *Layer) relay(shared string) *Channel {
 		l.relays[shared] = c
 	}
 	return c
+}
+
+// retire forgets a relay that is in no group any more. Mu is held.
+func (l *Layer) retire(relay *Channel) {
+	relay.mu.Lock()
+	defer relay.mu.Unlock()
+	if len(relay.groups) == 0 {
+		delete(l.relays, relay.name)
+	}
 }
 
 // relayTap pushes what a relay channel gets into the shared channel. A push

@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,7 +20,10 @@ import (
 //   - First in: members that come while the first one subscribes enter the
 //     roster at once but return only when the subscription is live: GroupAdd
 //     promises that later messages arrive. If it fails, it fails for all of
-//     them, and the group is gone.
+//     them, and the group is gone. Two calls may join the same channel, and one
+//     of them may give up: so a call that waited looks again whether its
+//     channel is a member, and one that gives up takes it out only while
+//     nobody can have been told that it is in.
 //   - Last out: a group that emptied stays subscribed for Linger. Once leaving
 //     has begun, whoever comes waits until it ended and begins anew. Otherwise
 //     the new subscription could overtake the old one's end on the bus, which
@@ -33,6 +37,15 @@ type group struct {
 	settled chan struct{} // closed when joining or leaving is over
 	err     error         // why joining failed
 	emptied time.Duration // when the last member left, see Layer.now
+}
+
+// emptied is an entry in the line of groups that lost their last member. One
+// that filled and emptied again has a later entry, which counts: if the entry
+// took its time from the group, a group that is joined and left all the time
+// would hold up all behind it for ever.
+type emptied struct {
+	group *group
+	at    time.Duration
 }
 
 type groupState int
@@ -60,9 +73,9 @@ func (l *Layer) GroupAdd(ctx context.Context, group, channel string) error {
 }
 
 // GroupDiscard takes a channel out of a group; one that is no member is no
-// error. For a channel of this process, nothing of the group reaches it after
-// the return, but for what already waits in it. A shared channel is taken out in
-// all processes.
+// error, nor is a channel whose process is gone. Nothing that is sent to the group
+// after the return reaches the channel; what was sent before may still be under
+// way to it. A shared channel is taken out in all processes.
 func (l *Layer) GroupDiscard(ctx context.Context, group, channel string) error {
 	return l.membership(ctx, "discard", group, channel)
 }
@@ -86,7 +99,7 @@ func (l *Layer) route(ctx context.Context, verb, group, channel string) error {
 	process, owned := owner(channel)
 	switch {
 	case !owned && verb == "add":
-		return l.join(ctx, Subscription{Group: group, Relay: channel}, l.relay(channel))
+		return l.join(ctx, Subscription{Group: group, Relay: channel}, nil)
 	case !owned:
 		_, err := l.Command(ctx, "", "discard", memberArgs{group, channel})
 		return err
@@ -96,6 +109,9 @@ func (l *Layer) route(ctx context.Context, verb, group, channel string) error {
 		return fmt.Errorf("%w: it belongs to a program that is not Tideway; only its own process can do that", ErrNoChannel)
 	}
 	_, err := l.Command(ctx, process, verb, memberArgs{group, channel})
+	if verb == "discard" && errors.Is(err, ErrNoChannel) {
+		return nil // what is gone is no member
+	}
 	return err
 }
 
@@ -117,11 +133,14 @@ func (l *Layer) remote(ctx context.Context, verb string, raw json.RawMessage) er
 	if err := CheckChannel(args.Channel); err != nil {
 		return err
 	}
-	if _, owned := owner(args.Channel); !owned {
-		l.leave(Subscription{Group: args.Group, Relay: args.Channel}, nil)
-		return nil
+	if _, owned := owner(args.Channel); owned {
+		return l.local(ctx, verb, args.Group, args.Channel)
 	}
-	return l.local(ctx, verb, args.Group, args.Channel)
+	if verb == "add" {
+		return fmt.Errorf("layer: %s is a shared channel, which every process adds for itself", args.Channel)
+	}
+	l.leave(Subscription{Group: args.Group, Relay: args.Channel}, nil)
+	return nil
 }
 
 // local adds or discards a channel of this process.
@@ -143,57 +162,57 @@ func (l *Layer) local(ctx context.Context, verb, group, channel string) error {
 	return l.join(ctx, Subscription{Group: group}, c)
 }
 
-// join makes c a member and returns once its subscription is live.
+// join makes c, or with nil the relay of sub, a member and returns once its
+// subscription is live.
 func (l *Layer) join(ctx context.Context, sub Subscription, c *Channel) error {
 	for {
-		g, settled, err := l.enter(sub, c)
-		if err != nil || settled == nil {
+		e, err := l.enter(sub, c)
+		if err != nil || e.settled == nil {
 			return err
 		}
 		select {
-		case <-settled:
+		case <-e.settled:
+			if err := l.failure(e.group); err != nil {
+				return err
+			}
 		case <-ctx.Done():
-			if g != nil {
-				l.leave(sub, c)
+			if !l.retract(e) {
+				continue
 			}
 			return ctx.Err()
 		}
-		if g == nil {
-			continue // it was leaving; it is gone now
-		}
-		return l.joined(g, c)
 	}
 }
 
-// joined is what join returns once g settled.
-func (l *Layer) joined(g *group, c *Channel) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if g.err != nil {
-		c.forget(g)
-	}
-	return g.err
+// entry is what became of an attempt to enter a group.
+type entry struct {
+	group   *group        // nil while the former one of that name leaves
+	channel *Channel      // who entered
+	fresh   bool          // it was no member before
+	settled chan struct{} // what to wait for before looking again, nil for nothing
 }
 
-// enter puts c on the roster of a group, which it begins if need be. The group
-// is nil while the former one of that name leaves. A settled that is not nil is
-// what the caller has to wait for.
-func (l *Layer) enter(sub Subscription, c *Channel) (*group, chan struct{}, error) {
+// enter puts c on the roster of a group, which it begins if need be.
+func (l *Layer) enter(sub Subscription, c *Channel) (entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, nil, ErrClosed
+		return entry{}, ErrClosed
 	}
 	g := l.groups[sub]
 	if g != nil && g.state == leaving {
-		return nil, g.settled, nil
+		return entry{settled: g.settled}, nil
+	}
+	if c == nil {
+		c = l.relay(sub.Relay)
 	}
 	begin := g == nil
 	if begin {
 		g = &group{sub: sub, settled: make(chan struct{})}
 	}
-	if err := c.remember(g); err != nil {
-		return nil, nil, err
+	fresh, err := c.remember(g)
+	if err != nil {
+		return entry{}, err
 	}
 	if begin {
 		l.groups[sub] = g
@@ -201,9 +220,37 @@ func (l *Layer) enter(sub Subscription, c *Channel) (*group, chan struct{}, erro
 		go l.subscribe(g)
 	}
 	if g.state == live {
-		return g, nil, nil
+		return entry{group: g, channel: c, fresh: fresh}, nil
 	}
-	return g, g.settled, nil
+	return entry{g, c, fresh, g.settled}, nil
+}
+
+// failure returns why g could not be joined, nil when it could.
+func (l *Layer) failure(g *group) error {
+	if g == nil {
+		return nil
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return g.err
+}
+
+// retract takes back an entry whose caller gives up. It reports false when the
+// group became live meanwhile: another call may have returned nil for the same
+// channel, which is a member then.
+func (l *Layer) retract(e entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case e.group == nil || e.group.err != nil:
+		return true
+	case e.group.state != joining:
+		return false
+	}
+	if e.fresh {
+		l.remove(e.group, e.channel)
+	}
+	return true
 }
 
 // subscribe makes g live, or fails it for all who wait.
@@ -218,6 +265,9 @@ func (l *Layer) subscribe(g *group) {
 	if err != nil {
 		g.err = err
 		delete(l.groups, g.sub)
+		for c := range g.roster.all() {
+			l.remove(g, c)
+		}
 	} else {
 		g.state = live
 		l.checkEmpty(g)
@@ -229,16 +279,27 @@ func (l *Layer) subscribe(g *group) {
 func (l *Layer) leave(sub Subscription, c *Channel) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g := l.groups[sub]; g != nil {
-		if c == nil {
-			for m := range g.roster.all() {
-				m.forget(g)
-			}
-		} else {
-			c.forget(g)
+	g := l.groups[sub]
+	switch {
+	case g == nil:
+	case c != nil:
+		l.remove(g, c)
+	default:
+		for m := range g.roster.all() {
+			l.remove(g, m)
 		}
-		l.checkEmpty(g)
 	}
+}
+
+// remove takes c out of g, if it is in. Mu is held.
+func (l *Layer) remove(g *group, c *Channel) {
+	if !c.leave(g) {
+		return
+	}
+	if g.sub.Relay != "" {
+		l.retire(c)
+	}
+	l.checkEmpty(g)
 }
 
 // forget takes a channel that was closed out of the layer and its groups.
@@ -258,7 +319,7 @@ func (l *Layer) checkEmpty(g *group) {
 		return
 	}
 	g.emptied = l.now()
-	l.empty = append(l.empty, g)
+	l.empty = append(l.empty, emptied{g, g.emptied})
 	l.leaveLater()
 }
 
@@ -269,7 +330,7 @@ func (l *Layer) leaveLater() {
 	}
 	l.leaving = true
 	linger := max(l.opts.Linger, 0)
-	l.leaveTimer = time.AfterFunc(l.empty[0].emptied+linger-l.now(), func() {
+	l.leaveTimer = time.AfterFunc(l.empty[0].at+linger-l.now(), func() {
 		l.leaveEmpty(linger)
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -297,10 +358,10 @@ func (l *Layer) beginLeaving(linger time.Duration) (due []*group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limit := l.now() - linger
-	for len(l.empty) > 0 && l.empty[0].emptied <= limit {
-		g := l.empty[0]
+	for len(l.empty) > 0 && l.empty[0].at <= limit {
+		g, at := l.empty[0].group, l.empty[0].at
 		l.empty = l.empty[1:]
-		if g.state == live && g.roster.size == 0 && g.emptied <= limit {
+		if g.state == live && g.roster.size == 0 && g.emptied == at {
 			g.state, g.settled = leaving, make(chan struct{})
 			due = append(due, g)
 		}

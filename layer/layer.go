@@ -1,8 +1,10 @@
 package layer
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
@@ -69,8 +71,8 @@ type Layer struct {
 	channels   map[string]*Channel // this process's own
 	relays     map[string]*Channel // by the shared channel that they feed
 	groups     map[Subscription]*group
-	empty      []*group // live without members, in the order in which they emptied
-	leaving    bool     // a sweep of empty is due, by leaveTimer
+	empty      []emptied // groups without members, in the order in which they emptied
+	leaving    bool      // a sweep of empty is due, by leaveTimer
 	leaveTimer *time.Timer
 	commands   map[string][]*command
 	busy       sync.WaitGroup // what Close waits for; see begin
@@ -81,6 +83,9 @@ func New(bus Bus, opts *Options) (*Layer, error) {
 	o, limits, err := opts.resolve()
 	if err != nil {
 		return nil, err
+	}
+	if bus == nil {
+		return nil, errors.New("layer: New needs a bus; membus.New() makes one inside this process")
 	}
 	l := &Layer{
 		opts:     o,
@@ -222,7 +227,7 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	case !owned:
 		err = l.link.Push(ctx, channel, pkt, l.limitsOf(channel))
 	case process == l.process:
-		err = l.deliverTo(channel, *pkt)
+		err = l.sendHome(channel, pkt)
 	default:
 		err = l.link.SendTo(ctx, channel, pkt)
 	}
@@ -231,6 +236,15 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	}
 	l.stats.sent.Add(1)
 	return nil
+}
+
+// sendHome sends to a channel of this process. The bytes may be a [Message]'s,
+// which stay the sender's.
+func (l *Layer) sendHome(channel string, p *Packet) error {
+	if errors.Is(l.Err(), ErrClosed) {
+		return ErrClosed
+	}
+	return l.deliverTo(channel, Packet{Data: bytes.Clone(p.Data), Header: p.Header})
 }
 
 // GroupSend sends p to every member of a group, in any process; a group that
@@ -260,7 +274,10 @@ func (l *Layer) pack(p Payload) (*Packet, error) {
 		return nil, err
 	}
 	pkt := &Packet{Data: data}
-	if m, ok := p.(Message); ok {
+	switch m := p.(type) {
+	case Message:
+		pkt.Header = m.Header
+	case *Message:
 		pkt.Header = m.Header
 	}
 	if err := pkt.Header.check(); err != nil {
@@ -358,9 +375,13 @@ func (l *Layer) Close(ctx context.Context) error {
 	for _, c := range channels {
 		c.Close()
 	}
-	l.lost.close()
 	err := l.link.Close(ctx)
 	l.busy.Wait()
+	l.lost.close()
+	l.mu.Lock()
+	clear(l.groups)
+	clear(l.relays)
+	l.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("layer: close: %w", err)
 	}

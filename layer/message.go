@@ -127,6 +127,9 @@ func Encode(p Payload) (data []byte, err error) {
 	case Message:
 		return encoded(m)
 	case *Message:
+		if m == nil {
+			return nil, &MessageError{Why: "the payload is a nil *Message"}
+		}
 		return encoded(*m)
 	}
 	typ := p.MessageType()

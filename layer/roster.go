@@ -15,15 +15,24 @@ const pageSize = 256
 // and go at a cost that hardly grows with the group. Writers hold Layer.mu.
 type roster struct {
 	size  int
+	joins atomic.Uint64 // how often a member came; see member.since
 	pages atomic.Pointer[[]*page]
 	room  []*page // pages that are not full; a page may be here and empty
 }
 
-type page struct {
-	members atomic.Pointer[[]*Channel]
+// member is a channel on a roster. One that leaves and comes back while a shard
+// walks may stand on a page that the shard has yet to reach: since tells the
+// shard that it came after the walk began, or it would get the batch twice.
+type member struct {
+	channel *Channel
+	since   uint64 // the roster's joins when it came
 }
 
-func (p *page) list() []*Channel {
+type page struct {
+	members atomic.Pointer[[]member]
+}
+
+func (p *page) list() []member {
 	if m := p.members.Load(); m != nil {
 		return *m
 	}
@@ -42,8 +51,8 @@ func (r *roster) list() []*page {
 func (r *roster) all() iter.Seq[*Channel] {
 	return func(yield func(*Channel) bool) {
 		for _, p := range r.list() {
-			for _, c := range p.list() {
-				if !yield(c) {
+			for _, m := range p.list() {
+				if !yield(m.channel) {
 					return
 				}
 			}
@@ -61,9 +70,9 @@ func (r *roster) add(c *Channel) *page {
 	}
 	p := r.room[len(r.room)-1]
 	old := p.list()
-	members := make([]*Channel, len(old)+1)
+	members := make([]member, len(old)+1)
 	copy(members, old)
-	members[len(old)] = c
+	members[len(old)] = member{c, r.joins.Add(1)}
 	p.members.Store(&members)
 	r.size++
 	if len(members) == pageSize {
@@ -75,7 +84,7 @@ func (r *roster) add(c *Channel) *page {
 // remove takes c off its page.
 func (r *roster) remove(p *page, c *Channel) {
 	old := p.list()
-	i := slices.Index(old, c)
+	i := slices.IndexFunc(old, func(m member) bool { return m.channel == c })
 	if i < 0 {
 		return
 	}
@@ -104,28 +113,32 @@ type membership struct {
 	page  *page
 }
 
-// remember makes c a member of g. Layer.mu is held.
-func (c *Channel) remember(g *group) error {
+// remember makes c a member of g, and reports whether it was none before.
+// Layer.mu is held.
+func (c *Channel) remember(g *group) (fresh bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return ErrClosed
+		return false, ErrClosed
 	}
-	if !slices.ContainsFunc(c.groups, func(m membership) bool { return m.group == g }) {
-		c.groups = append(c.groups, membership{g, g.roster.add(c)})
+	if slices.ContainsFunc(c.groups, func(m membership) bool { return m.group == g }) {
+		return false, nil
 	}
-	return nil
+	c.groups = append(c.groups, membership{g, g.roster.add(c)})
+	return true, nil
 }
 
-// forget ends c's membership of g, if it has one. Layer.mu is held.
-func (c *Channel) forget(g *group) {
+// leave ends c's membership of g, and reports whether it had one. Layer.mu is
+// held.
+func (c *Channel) leave(g *group) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, m := range c.groups {
 		if m.group == g {
 			c.groups = slices.Delete(c.groups, i, i+1)
 			g.roster.remove(m.page, c)
-			return
+			return true
 		}
 	}
+	return false
 }

@@ -10,8 +10,12 @@ import (
 	"github.com/tideway-go/tideway/layer"
 )
 
-// mailboxSize is how far a layer may lag behind.
-const mailboxSize = 1 << 16
+const (
+	// mailboxSize is how far a layer may lag behind.
+	mailboxSize = 1 << 16
+	// maxIdle is the room that an empty mailbox keeps.
+	maxIdle = 1 << 10
+)
 
 // link is one process's end of the network.
 type link struct {
@@ -62,11 +66,15 @@ func (s *shard) run(r layer.Receiver, done chan struct{}) {
 		s.mu.Unlock()
 		r.Deliver(batch)
 		clear(batch)
+		if cap(batch) > maxIdle {
+			batch = nil
+		}
 	}
 }
 
-// put never waits: whoever publishes must not depend on who listens.
-func (l *link) put(in layer.Inbound) {
+// put never waits: whoever publishes must not depend on who listens. It reports
+// false when the mailbox is full.
+func (l *link) put(in layer.Inbound) bool {
 	s := l.shards[maphash.String(seed, in.Subscription.Group)%uint64(len(l.shards))]
 	s.mu.Lock()
 	full := len(s.box) >= mailboxSize
@@ -75,12 +83,20 @@ func (l *link) put(in layer.Inbound) {
 	}
 	s.mu.Unlock()
 	if full {
-		l.receiver.Report(layer.LinkEvent{Kind: layer.Dropped, Group: in.Subscription.Group, Count: 1})
-		return
+		return false
 	}
 	select {
 	case s.filled <- struct{}{}:
 	default:
+	}
+	return true
+}
+
+// overrun tells the layer that it missed a message of group.
+func (l *link) overrun(group string) {
+	if l.begin() {
+		defer l.busy.Done()
+		l.receiver.Report(layer.LinkEvent{Kind: layer.Dropped, Group: group, Count: 1})
 	}
 }
 
@@ -109,8 +125,7 @@ func (l *link) Subscribe(_ context.Context, s layer.Subscription) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	l.bus.subscribe(l, s)
-	return nil
+	return l.bus.subscribe(l, s)
 }
 
 // Unsubscribe implements layer.Link.
@@ -124,7 +139,9 @@ func (l *link) Publish(_ context.Context, group string, p *layer.Packet) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	l.bus.publish(group, p)
+	for _, full := range l.bus.publish(group, p) {
+		full.overrun(group)
+	}
 	return nil
 }
 
@@ -177,7 +194,7 @@ func (l *link) Call(ctx context.Context, process string, request []byte) ([][]by
 			asked++
 			go func() {
 				defer o.busy.Done()
-				answers <- o.receiver.Call(ctx, request)
+				answers <- o.call(ctx, request)
 			}()
 		}
 	}
@@ -191,12 +208,31 @@ func (l *link) Call(ctx context.Context, process string, request []byte) ([][]by
 				return nil, ctx.Err()
 			}
 			return all, nil
+		case <-l.done:
+			return nil, layer.ErrClosed
 		}
 	}
 	if asked == 0 && process != "" {
 		return nil, layer.ErrNoChannel
 	}
 	return all, nil
+}
+
+// call has the receiver answer a request. It ends early when the link closes,
+// so that an answer that waits for something does not hold up Close.
+func (l *link) call(ctx context.Context, request []byte) []byte {
+	ctx, cancel := context.WithCancel(ctx)
+	answered := make(chan struct{})
+	defer cancel()
+	defer close(answered)
+	go func() {
+		select {
+		case <-answered:
+		case <-l.done:
+			cancel()
+		}
+	}()
+	return l.receiver.Call(ctx, request)
 }
 
 // Close implements layer.Link.

@@ -61,9 +61,12 @@ func (b *Bus) Attach(_ context.Context, process string, r layer.Receiver) (layer
 	return l, nil
 }
 
-func (b *Bus) subscribe(l *link, s layer.Subscription) {
+func (b *Bus) subscribe(l *link, s layer.Subscription) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.links[l.process] != l { // it was closed meanwhile
+		return layer.ErrClosed
+	}
 	a := b.groups[s.Group]
 	if a == nil {
 		a = &audience{relays: map[string]*relay{}}
@@ -71,7 +74,7 @@ func (b *Bus) subscribe(l *link, s layer.Subscription) {
 	}
 	if s.Relay == "" {
 		a.links = with(a.links, l)
-		return
+		return nil
 	}
 	r := a.relays[s.Relay]
 	if r == nil {
@@ -79,6 +82,7 @@ func (b *Bus) subscribe(l *link, s layer.Subscription) {
 		a.relays[s.Relay] = r
 	}
 	r.links = with(r.links, l)
+	return nil
 }
 
 func with(links []*link, l *link) []*link {
@@ -130,24 +134,30 @@ func (b *Bus) detach(l *link) {
 }
 
 // publish puts p into the mailboxes of a group's audience. The bytes are copied
-// once, as they are the publisher's.
-func (b *Bus) publish(group string, p *layer.Packet) {
+// once, as they are the publisher's. It returns the links whose mailbox is full.
+func (b *Bus) publish(group string, p *layer.Packet) (full []*link) {
 	b.mu.Lock() // the relays' turns are written
 	defer b.mu.Unlock()
 	a := b.groups[group]
 	if a == nil {
-		return
+		return nil
 	}
 	in := layer.Inbound{Subscription: layer.Subscription{Group: group}, Packet: *p}
 	in.Packet.Data = bytes.Clone(p.Data)
 	for _, l := range a.links {
-		l.put(in)
+		if !l.put(in) {
+			full = append(full, l)
+		}
 	}
 	for name, r := range a.relays {
 		in.Subscription.Relay = name
-		r.links[r.next%uint64(len(r.links))].put(in)
+		l := r.links[r.next%uint64(len(r.links))]
 		r.next++
+		if !l.put(in) {
+			full = append(full, l)
+		}
 	}
+	return full
 }
 
 // owner returns the link of the process that owns a channel.

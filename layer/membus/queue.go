@@ -22,9 +22,22 @@ type item struct {
 	expires time.Time
 }
 
-// expire drops what waited too long.
+// expire drops what waited too long at the front of the queue. Layers with
+// another Expiry may leave some behind it, which go when they come to the front.
 func (q *queue) expire(now time.Time) {
+	for len(q.items) > 0 && !now.Before(q.items[0].expires) {
+		q.drop()
+	}
+}
+
+// expireAll drops all that waited too long.
+func (q *queue) expireAll(now time.Time) {
 	q.items = slices.DeleteFunc(q.items, func(i item) bool { return !now.Before(i.expires) })
+}
+
+func (q *queue) drop() {
+	q.items[0] = item{} // lets go of its bytes
+	q.items = q.items[1:]
 }
 
 // wake tells the first who waits that there is something to take.
@@ -73,7 +86,9 @@ func (b *Bus) push(channel string, p layer.Packet, limits layer.Limits) error {
 	q := b.queue(channel)
 	defer b.tidy(channel, q)
 	now := time.Now()
-	q.expire(now)
+	if len(q.items) >= limits.Capacity {
+		q.expireAll(now)
+	}
 	if len(q.items) >= limits.Capacity {
 		return layer.ErrChannelFull
 	}
@@ -114,7 +129,7 @@ func (b *Bus) take(channel string, told chan struct{}) *layer.Packet {
 		return nil
 	}
 	p := q.items[0].packet
-	q.items = q.items[1:]
+	q.drop()
 	return &p
 }
 
