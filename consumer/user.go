@@ -29,3 +29,6 @@ type User struct {
 
 // Anonymous reports whether nobody is logged in.
 func (u User) Anonymous() bool { return u.ID == "" }
+
+// Same reports whether u and v are the same user in the same session.
+func (u User) Same(v User) bool { return u.ID == v.ID && u.Session == v.Session }
