@@ -1,0 +1,107 @@
+package socket
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+)
+
+// maxLinger is how many bytes of a peer that goes on sending are thrown away
+// while its close frame is awaited.
+const maxLinger = 4 << 20
+
+// Read gives the library what the client sent, up to the first frame that
+// breaks a rule. That is left for the next call, so that the messages before it
+// are delivered; it ends the connection.
+func (w *wire) Read(p []byte) (int, error) {
+	if bad := w.in.bad; bad != nil {
+		w.close(bad.Code, bad.Reason)
+	}
+	if !w.arm() {
+		return 0, errEnded
+	}
+	n, err := w.take(p)
+	if n == 0 {
+		return 0, w.readFailed(err)
+	}
+	now := w.e.now()
+	w.heard.Store(int64(now))
+	good := w.in.feed(p[:n], now, &w.e.limits)
+	if good == 0 {
+		w.close(w.in.bad.Code, w.in.bad.Reason)
+		return 0, errEnded
+	}
+	return good, nil
+}
+
+// take reads what came early, then from the transport.
+func (w *wire) take(p []byte) (int, error) {
+	if len(w.early) == 0 {
+		return w.Conn.Read(p)
+	}
+	n := copy(p, w.early)
+	if w.early = w.early[n:]; len(w.early) == 0 {
+		w.early = nil
+	}
+	return n, nil
+}
+
+// arm sets the read deadline while a message is incomplete, and takes it away
+// between messages. It reports false once the connection has ended: then the
+// deadline is Close's.
+func (w *wire) arm() bool {
+	want := time.Duration(0)
+	if w.in.busy && w.e.opts.MessageTimeout > 0 {
+		want = w.in.since
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict != nil {
+		return false
+	}
+	if want != w.armed {
+		w.armed = want
+		var by time.Time
+		if want != 0 {
+			by = w.e.at(want + w.e.opts.MessageTimeout)
+		}
+		w.SetReadDeadline(by)
+	}
+	return true
+}
+
+// readFailed returns the error for the library, after it ended the connection
+// when the deadline that passed was the message's.
+func (w *wire) readFailed(err error) error {
+	if w.armed != 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		w.close(consumer.StatusPolicyViolation, "a message was not complete "+w.e.opts.MessageTimeout.String()+" after its first byte")
+	}
+	return err
+}
+
+// linger reads on until the peer's close frame has come, or its end, or
+// CloseTimeout has passed: a socket that is closed with bytes unread is reset,
+// and a reset may take our close frame from the peer's hands.
+func (w *wire) linger() {
+	buf := make([]byte, 1024)
+	until := w.e.at(w.e.now() + w.e.opts.CloseTimeout)
+	for left := maxLinger; left > 0 && !w.in.closed; {
+		w.mu.Lock()
+		dead := w.dead
+		if !dead {
+			w.SetReadDeadline(until)
+		}
+		w.mu.Unlock()
+		if dead {
+			return
+		}
+		n, err := w.take(buf)
+		if n == 0 && err != nil {
+			return
+		}
+		w.in.feed(buf[:n], w.e.now(), &limits{message: -1})
+		left -= n
+	}
+}

@@ -1,0 +1,375 @@
+package socket
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+)
+
+// errEnded is what the library hears once the verdict stands.
+var errEnded = errors.New("socket: the connection ended")
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// chunk is the most that one write of the flush goroutine takes, so that pings
+// and close frames need not wait for the whole queue, and so that the write
+// deadline measures progress.
+const chunk = 128 << 10
+
+// wire is the net.Conn that the library is given in place of the hijacked one.
+// Its Read judges what the client sends; its Write gets the library's control
+// frames only. Messages come by offer and send.
+type wire struct {
+	net.Conn
+	e *Engine
+
+	// mu guards what follows, up to the reader's part, and the order of all
+	// that is written. Nothing that may wait is called while it is held.
+	mu       sync.Mutex
+	verdict  *consumer.CloseError // why the connection ended; nothing is queued after it
+	dead     bool                 // the transport is of no more use
+	fd       int                  // for sendNow; -1 is none
+	queue    [][]byte             // what the socket did not take
+	queued   int                  // bytes in queue and in flight
+	inFlight int                  // bytes that the flush goroutine is writing
+	partial  bool                 // queue begins with the rest of a frame
+	flushing bool                 // the flush goroutine runs, and owns the socket
+	drainBy  time.Duration        // when the queue of an ended connection must be gone
+	moved    chan struct{}        // closed when the queue gets shorter; nil while nobody waits
+
+	heard atomic.Int64 // when the last byte came in, on the engine's clock
+
+	// The reader's part: used by the goroutine in Read or Release alone.
+	early []byte        // what the client sent behind its handshake
+	armed time.Duration // the start of the message that the read deadline is for; 0 is none
+	in    inbound
+}
+
+// offer queues b, and ends the connection when there is no room.
+func (w *wire) offer(b []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict != nil {
+		return w.verdict
+	}
+	if !w.fits(len(b), w.e.opts.MaxQueueBytes) {
+		w.slow()
+		return w.verdict
+	}
+	w.push(b)
+	return nil
+}
+
+// trySend queues b when it fits half of the queue. Otherwise it returns a
+// channel that is closed when it is worth trying again.
+func (w *wire) trySend(b []byte) (wait <-chan struct{}, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict != nil {
+		return nil, w.verdict
+	}
+	if !w.fits(len(b), w.e.opts.MaxQueueBytes/2) {
+		return w.waiter(), nil
+	}
+	w.push(b)
+	return nil, nil
+}
+
+// fits reports whether n more bytes may be queued. mu is held.
+func (w *wire) fits(n, most int) bool { return w.queued == 0 || w.queued+n <= most }
+
+// waiter returns a channel that the next progress closes. mu is held.
+func (w *wire) waiter() <-chan struct{} {
+	if w.moved == nil {
+		w.moved = make(chan struct{})
+	}
+	return w.moved
+}
+
+// progress wakes whoever waits. mu is held.
+func (w *wire) progress() {
+	if w.moved != nil {
+		close(w.moved)
+		w.moved = nil
+	}
+}
+
+// push writes b, or queues what the socket does not take. mu is held, and there
+// is no verdict.
+func (w *wire) push(b []byte) {
+	if !w.flushing {
+		n := sendNow(w.fd, b)
+		if n == len(b) {
+			return
+		}
+		b, w.partial = b[n:], n > 0
+	}
+	w.queue = append(w.queue, b)
+	w.queued += len(b)
+	w.startFlush()
+}
+
+// pushFront is push for a ping or a pong, which may overtake whole frames: a
+// client that works through a long queue still answers in time. mu is held.
+func (w *wire) pushFront(b []byte) {
+	if len(w.queue) == 0 {
+		w.push(b)
+		return
+	}
+	at := 0
+	if w.partial {
+		at = 1
+	}
+	w.queue = slices.Insert(w.queue, at, b)
+	w.queued += len(b)
+}
+
+// Write queues one control frame of the library's, which reuses p. It never
+// waits and, as long as the connection is open, never fails.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.verdict != nil: // nothing may follow a close frame (RFC 6455, section 5.5.1)
+		return len(p), nil
+	case opcode(p[0]&0x0f) == opClose:
+		w.end(parseClose(p))
+	case !w.fits(len(p), w.e.opts.MaxQueueBytes):
+		w.slow()
+	default:
+		w.pushFront(slices.Clone(p))
+	}
+	return len(p), nil
+}
+
+// Close is called by the library when it gives up. Only free closes the socket.
+// Without a verdict it is the library's own five seconds for the payload of a
+// control frame that ran out.
+func (w *wire) Close() error {
+	w.close(consumer.StatusPolicyViolation, "a control frame was not complete in time")
+	return nil
+}
+
+// close ends the connection with our close frame, unless it has ended already,
+// and returns why it ended.
+func (w *wire) close(code consumer.StatusCode, reason string) *consumer.CloseError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict == nil {
+		w.end(sendable(code, reason))
+	}
+	return w.verdict
+}
+
+// fail ends the connection without a close frame, at once; a verdict that
+// stands already, stays.
+func (w *wire) fail(code consumer.StatusCode, reason string) *consumer.CloseError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict == nil {
+		w.verdict = &consumer.CloseError{Code: code, Reason: reason}
+	}
+	w.kill()
+	return w.verdict
+}
+
+// lost ends the connection because reading failed, and returns why it ended.
+func (w *wire) lost() *consumer.CloseError {
+	if v := w.ended(); v != nil {
+		return v
+	}
+	return w.fail(consumer.StatusAbnormalClosure, "the connection was lost")
+}
+
+// closeSlow ends the connection as slow, unless it has ended already, and
+// returns why it ended.
+func (w *wire) closeSlow() *consumer.CloseError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict == nil {
+		w.slow()
+	}
+	return w.verdict
+}
+
+// ended returns the verdict, nil while the connection is open.
+func (w *wire) ended() *consumer.CloseError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.verdict
+}
+
+// ping sends one, ahead of what is queued.
+func (w *wire) ping() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict == nil {
+		w.pushFront(pingFrame)
+	}
+}
+
+// end makes v the verdict, sends its close frame behind what is queued, and
+// stops the reader. mu is held, and there is no verdict.
+func (w *wire) end(v *consumer.CloseError) {
+	w.drainBy = w.e.now() + w.e.opts.WriteTimeout
+	w.push(closeFrame(v))
+	w.verdict = v
+	w.SetReadDeadline(past)
+	w.progress()
+}
+
+// slow ends the connection of a client that does not read. What was not begun
+// is dropped: the close frame says more, sooner. mu is held, and there is no
+// verdict.
+func (w *wire) slow() {
+	keep := 0
+	if w.partial {
+		keep = 1
+	}
+	clear(w.queue[keep:])
+	w.queue = w.queue[:keep]
+	w.queued = w.inFlight
+	for _, b := range w.queue {
+		w.queued += len(b)
+	}
+	w.end(&consumer.CloseError{Code: consumer.StatusSlowConsumer, Reason: "the client did not read what was sent to it"})
+	w.drainBy = w.e.now() + w.e.opts.CloseTimeout
+	w.SetWriteDeadline(w.e.at(w.drainBy))
+}
+
+// kill drops everything and wakes the reader and the flush goroutine. mu is
+// held, and there is a verdict.
+func (w *wire) kill() {
+	w.dead, w.fd = true, -1
+	w.queue, w.queued, w.partial = nil, 0, false
+	w.SetDeadline(past)
+	w.progress()
+}
+
+// startFlush starts the flush goroutine unless it runs. It ends when the queue
+// is empty; Release waits for it. mu is held.
+func (w *wire) startFlush() {
+	if !w.flushing {
+		w.flushing = true
+		go w.flush()
+	}
+}
+
+func (w *wire) flush() {
+	for {
+		batch := w.nextBatch()
+		if batch == nil {
+			return
+		}
+		w.wrote(w.writeBatch(batch))
+	}
+}
+
+// nextBatch takes at most a chunk off the queue, and sets the deadline for
+// writing it. nil is the end of flushing.
+func (w *wire) nextBatch() net.Buffers {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead || len(w.queue) == 0 {
+		w.queue, w.flushing = nil, false
+		w.progress()
+		return nil
+	}
+	n, k := 0, 0
+	for k < len(w.queue) && n < chunk {
+		n += len(w.queue[k])
+		k++
+	}
+	batch := net.Buffers(slices.Clone(w.queue[:k]))
+	clear(w.queue[:k])
+	w.queue, w.partial = w.queue[k:], false
+	if over := n - chunk; over > 0 { // cut the last frame, and put its rest back
+		last := batch[k-1]
+		batch[k-1] = last[:len(last)-over]
+		w.queue = slices.Insert(w.queue, 0, last[len(last)-over:])
+		w.partial = true
+		n = chunk
+	}
+	w.inFlight = n
+	by := w.e.now() + w.e.opts.WriteTimeout
+	if w.verdict != nil {
+		by = min(by, w.drainBy)
+	}
+	w.SetWriteDeadline(w.e.at(by))
+	return batch
+}
+
+// writeBatch writes with one writev where the transport has it, and with one
+// write (under TLS, few records) where it has not.
+func (w *wire) writeBatch(batch net.Buffers) error {
+	switch w.Conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		_, err := batch.WriteTo(w.Conn)
+		return err
+	}
+	joined := batch[0]
+	if len(batch) > 1 {
+		joined = slices.Concat(batch...)
+	}
+	_, err := w.Conn.Write(joined)
+	return err
+}
+
+// wrote books what the flush goroutine wrote. A frame of which only a part was
+// written leaves the connection of no use.
+func (w *wire) wrote(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queued = max(0, w.queued-w.inFlight)
+	w.inFlight = 0
+	if err == nil {
+		w.progress()
+		return
+	}
+	if w.verdict == nil {
+		w.verdict = &consumer.CloseError{Code: consumer.StatusAbnormalClosure, Reason: "the connection was lost"}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			w.verdict = &consumer.CloseError{Code: consumer.StatusSlowConsumer, Reason: "the client read nothing for " + w.e.opts.WriteTimeout.String()}
+		}
+	}
+	w.kill()
+}
+
+// drained waits until the flush goroutine has ended, which its deadlines see to.
+func (w *wire) drained() {
+	for {
+		w.mu.Lock()
+		if !w.flushing {
+			w.mu.Unlock()
+			return
+		}
+		wait := w.waiter()
+		w.mu.Unlock()
+		<-wait
+	}
+}
+
+// free closes the socket. Where the peer did not take what was sent, the kernel
+// shall not keep it either: it resets the connection.
+func (w *wire) free() {
+	w.mu.Lock()
+	lost := w.dead
+	w.dead, w.fd = true, -1
+	w.mu.Unlock()
+	c := w.Conn
+	if t, ok := c.(*tls.Conn); ok && lost { // its Close would wait to say goodbye
+		c = t.NetConn()
+	}
+	if t, ok := c.(*net.TCPConn); ok && lost {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
