@@ -22,14 +22,15 @@ type Authenticator interface {
 	// Recheck is called when u.Expires has come, and on a timer. It returns the
 	// user as it is now. An error, or an anonymous user where there was
 	// another, ends the connection; a *consumer.CloseError in the chain says
-	// with which code.
+	// with which code, where 1013 says that nobody knows at the moment.
 	Recheck(ctx context.Context, u consumer.User) (consumer.User, error)
 }
 
 // ErrUnavailable is in the chain of an error that says nothing about the user:
-// the place where sessions or tickets are kept did not answer. The same error
-// holds a *consumer.DenyError of 503 or a *consumer.CloseError of 1013, so that
-// who does nothing about it refuses, and the client comes back later.
+// the place where sessions or tickets are kept did not answer. Beside it stand a
+// *consumer.DenyError of 503 from Authenticate and a *consumer.CloseError of 1013
+// from Recheck: a new connection is refused, and package router keeps an open one
+// until its credentials expire.
 var ErrUnavailable = errors.New("auth: the credentials cannot be checked now")
 
 // Func is an Authenticator made of a function: the way for credentials that no

@@ -24,18 +24,20 @@ var (
 	// with 4101, so that the client returns with the cookie that it has now.
 	ErrEnded = errors.New("session: the session has ended: let the client connect again")
 
-	// ErrAccepted is returned by Start once the handshake is over: no cookie can
-	// be set any more.
-	ErrAccepted = errors.New("session: Start was called after Connect: only the handshake can set a cookie")
+	// ErrAccepted is returned by Start once the connection is accepted: no cookie
+	// can be set any more.
+	ErrAccepted = errors.New("session: Start was called after Accept or after Connect: only the handshake can set a cookie")
 )
 
-// Conn is the part of *consumer.Conn that this file needs.
+// Conn is what Start, Login and Logout need of a *consumer.Conn.
 type Conn interface {
 	User() consumer.User
 	SetUser(consumer.User)
 	Request() *http.Request
 	Header() http.Header
 }
+
+var _ Conn = (*consumer.Conn)(nil)
 
 // Start gives the visitor a session under a token that nobody else has seen: an
 // anonymous session goes on with all its data, a visitor without one gets an
@@ -50,8 +52,10 @@ func (s *Sessions) Start(ctx context.Context, c Conn) error {
 	if !u.Anonymous() {
 		return nil
 	}
+	// What is set after Accept is not there the next time.
 	r := c.Request()
-	if r == nil {
+	c.Header().Set("Vary", "Cookie")
+	if r == nil || c.Header().Get("Vary") == "" {
 		return ErrAccepted
 	}
 	token := ""

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,22 @@ func TestStartInAnotherTab(t *testing.T) {
 	if err := s.sessions.Start(t.Context(), first); !errors.Is(err, ErrAccepted) {
 		t.Errorf("Start after Connect: %v, want ErrAccepted", err)
 	}
+}
+
+// accepted is a connection whose headers are out: what is set goes nowhere.
+type accepted struct{ *conn }
+
+func (accepted) Header() http.Header { return http.Header{} }
+
+func TestStartAfterAccept(t *testing.T) {
+	s := newSite(t, newManager(), false, nil)
+	s.get("/visit")
+	s.connect = func(c *conn) error { return s.sessions.Start(c.request.Context(), accepted{c}) }
+	s.get("/ws/")
+	if !errors.Is(s.err, ErrAccepted) {
+		t.Errorf("got %v, want ErrAccepted", s.err)
+	}
+	s.whoami(" with one book")
 }
 
 // case 85: the cookie is the manager's: its name and attributes.
