@@ -21,7 +21,7 @@ type Conn struct {
 	params []Param
 	query  string
 	path   string
-	user   atomic.Pointer[User] // nil is anonymous
+	user   atomic.Pointer[User] // nil is the zero User
 	events events               // who handles what arrives; nil in a Func
 
 	// The connection's life as a context: a Conn is that scope, and handlers
@@ -54,6 +54,7 @@ type Setup struct {
 	Header       http.Header    // of the response; required
 	Logger       *slog.Logger   // required
 	Stats        *Stats         // counts; nil for none
+	Started      func(*Conn)    // called before the consumer begins; may be nil
 	OnUser       func(old User) // called after SetUser; may be nil
 }
 
@@ -83,7 +84,7 @@ func newConn(ctx context.Context, s Setup) *Conn {
 	if s.Stats == nil {
 		c.setup.Stats = new(Stats)
 	}
-	if !s.User.Anonymous() {
+	if !s.User.zero() {
 		c.user.Store(&s.User)
 	}
 	return c
@@ -134,7 +135,7 @@ func (c *Conn) User() User {
 // does. Limits and kicks by user go by the new one from then on.
 func (c *Conn) SetUser(u User) {
 	old := c.User()
-	if u.Anonymous() {
+	if u.zero() {
 		c.user.Store(nil)
 	} else {
 		c.user.Store(&u)

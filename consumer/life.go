@@ -52,6 +52,9 @@ const (
 // servers; programs use package router.
 func Run(ctx context.Context, app App, s Setup, done func(Result)) {
 	c := newConn(ctx, s)
+	if s.Started != nil {
+		s.Started(c)
+	}
 	err := errGoexit
 	defer func() { done(c.finish(err)) }()
 	err = guard(func() error { return app.Serve(c.ctx, c) })

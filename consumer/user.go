@@ -32,3 +32,7 @@ func (u User) Anonymous() bool { return u.ID == "" }
 
 // Same reports whether u and v are the same user in the same session.
 func (u User) Same(v User) bool { return u.ID == v.ID && u.Session == v.Session }
+
+// zero reports whether nothing is known: an anonymous visitor may still have a
+// session, which a login over the socket needs.
+func (u User) zero() bool { return u.Anonymous() && u.Session == "" && u.Data == nil }

@@ -1,0 +1,160 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/router/internal/socket"
+)
+
+// Options are the settings of a [Router]. A nil *Options and the zero Options
+// mean the defaults, which are safe and bounded.
+type Options struct {
+	// Prefix is put in front of every pattern of the table, for a router below
+	// a path: "/app", "/tenant/{tenant}". Its wildcards are path values, too. A
+	// router behind http.StripPrefix needs none. Default "".
+	Prefix string
+
+	// Origins are the pages that may open a socket: "example.com" (http or
+	// https, any port), ".example.com" (subdomains, too), "https://example.com"
+	// (that scheme, on its own port), "https://example.com:8443", "*" (any, which
+	// gives every site your users' sessions). A handshake without an Origin,
+	// which no browser sends, is let in only when it carries no cookie. Default:
+	// pages of this machine, localhost, 127.0.0.0/8 and [::1].
+	Origins []string
+
+	// Hosts are the names by which clients may address the server: "example.com",
+	// ".example.com", "*". It is what stops DNS rebinding. Default: the names of
+	// this machine, as above.
+	Hosts []string
+
+	// Authenticate finds out who opens a connection. Package auth has ready
+	// ones. Default: everybody is anonymous.
+	Authenticate Authenticator
+
+	// RecheckEvery is how often the credentials of an open connection are
+	// looked at again; when they expire they are looked at in any case. Default
+	// 1 minute; negative is at expiry alone.
+	RecheckEvery time.Duration
+
+	// TrustedProxies are the addresses or networks ("10.0.0.0/8") whose
+	// X-Forwarded-For says who the client is. Default none: the header is
+	// ignored.
+	TrustedProxies []string
+
+	// MaxConnections is how many connections the router serves; more are
+	// refused with 503. Default 10,000; negative is no limit.
+	MaxConnections int
+
+	// MaxPerUser and MaxPerAddress bound the connections of one user, who is
+	// not anonymous, and of one client address; more are refused with 429.
+	// Default 50 and 200; negative is no limit. Nobody is ever evicted.
+	MaxPerUser, MaxPerAddress int
+
+	// HandshakeTimeout is how long authentication and Connect may take to
+	// decide. Default 10 s.
+	HandshakeTimeout time.Duration
+
+	// Limits bound what one client may send, and how far it may lag behind.
+	Limits Limits
+
+	// Logger gets a line for each connection that is refused, which says why,
+	// and for each that a handler's error ended. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Limits bound one connection. For each field zero is the default; negative
+// values of rates and of PingInterval turn them off.
+type Limits struct {
+	MessageSize    int64         // inbound, bytes; default 64 KiB; more closes with 1009
+	MessageTime    time.Duration // from a message's first byte to its last; default 30 s; more closes with 1008
+	MessageRate    int           // inbound messages a second, on average; default 50; more closes with 4129, as with the rates below
+	MessageBurst   int           // inbound messages at once; default 100
+	FrameRate      int           // inbound frames a second; default 500
+	ByteRate       int           // inbound bytes a second, on average; default 64 KiB
+	ByteBurst      int           // inbound bytes at once; default 1 MiB
+	PingRate       int           // inbound pings a second; default 10
+	QueueBytes     int           // outbound bytes that a client may lag behind; default 1 MiB; more closes with 4108
+	WriteTimeout   time.Duration // for a lagging client to take some of them; default 10 s; more closes with 4108
+	PingInterval   time.Duration // silence after which we ping; default 25 s, below the 60 s of common proxies
+	PongTimeout    time.Duration // for an answer to a ping; default 20 s; the connection counts as lost then
+	CloseHandshake time.Duration // for the peer to answer our close; default 5 s
+}
+
+// Authenticator finds out who opens a connection, and whether that still holds
+// later. Package auth has ready ones. Its methods are called from many
+// goroutines.
+type Authenticator interface {
+	// Authenticate is called before the upgrade. The zero User lets an
+	// anonymous visitor in; a *consumer.DenyError in the error's chain answers
+	// with its status, any other error with 500.
+	Authenticate(r *http.Request) (consumer.User, error)
+
+	// Recheck is called when u.Expires has come, and on a timer, and returns
+	// the user as it is now. An error, or an anonymous user in the place of
+	// another, closes the connection: with the code of the *consumer.CloseError
+	// in the chain, else 4001. The code 1013 means that nobody knows at the
+	// moment: the connection stays, as long as its credentials have not expired.
+	Recheck(ctx context.Context, u consumer.User) (consumer.User, error)
+}
+
+// settings are Options with everything filled in.
+type settings struct {
+	Options
+	origins *originRules
+	hosts   *hostRules
+	proxies []netip.Prefix
+}
+
+func (o *Options) resolve() (*settings, error) {
+	s := &settings{}
+	if o != nil {
+		s.Options = *o
+	}
+	setDefault(&s.RecheckEvery, time.Minute)
+	setDefault(&s.HandshakeTimeout, 10*time.Second)
+	setDefault(&s.MaxConnections, 10_000)
+	setDefault(&s.MaxPerUser, 50)
+	setDefault(&s.MaxPerAddress, 200)
+	if s.Logger == nil {
+		s.Logger = slog.Default()
+	}
+	if s.HandshakeTimeout < 0 {
+		return nil, fmt.Errorf("router: Options.HandshakeTimeout is %v; a handshake needs a bound", s.HandshakeTimeout)
+	}
+	if s.Prefix != "" && (!strings.HasPrefix(s.Prefix, "/") || strings.HasSuffix(s.Prefix, "/")) {
+		return nil, fmt.Errorf(`router: Options.Prefix is %q; it begins with "/" and does not end with one`, s.Prefix)
+	}
+	var err error
+	if s.origins, err = newOriginRules(s.Origins); err != nil {
+		return nil, err
+	}
+	if s.hosts, err = newHostRules(s.Hosts); err != nil {
+		return nil, err
+	}
+	s.proxies, err = parseProxies(s.TrustedProxies)
+	return s, err
+}
+
+func setDefault[T comparable](v *T, fallback T) {
+	var zero T
+	if *v == zero {
+		*v = fallback
+	}
+}
+
+// engine returns the socket engine's options.
+func (s *settings) engine() *socket.Options {
+	l := s.Limits
+	return &socket.Options{
+		Logger: s.Logger, ReadLimit: l.MessageSize, MessageTimeout: l.MessageTime, MessageRate: l.MessageRate, MessageBurst: l.MessageBurst,
+		FrameRate: l.FrameRate, ByteRate: l.ByteRate, ByteBurst: l.ByteBurst, PingRate: l.PingRate, MaxQueueBytes: l.QueueBytes,
+		WriteTimeout: l.WriteTimeout, PingInterval: l.PingInterval, PongTimeout: l.PongTimeout, CloseTimeout: l.CloseHandshake,
+	}
+}

@@ -1,0 +1,153 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/router/internal/socket"
+)
+
+// Table maps paths to consumers. Its keys are the patterns of [http.ServeMux]:
+// "/ws/chat/{room}/{$}" is that path alone, "/ws/chat/{room}/" everything below
+// it, too. A path that matches two patterns goes to the more specific one.
+type Table map[string]consumer.App
+
+// Router serves the consumers of a [Table]. It is an http.Handler: mount it in
+// any mux or framework, behind any middleware whose ResponseWriter can be
+// unwrapped. It must be shut down, see [Router.Shutdown].
+type Router struct {
+	set    *settings
+	layer  *layer.Layer
+	table  Table
+	mux    *http.ServeMux
+	engine *socket.Engine
+	conns  registry
+	stats  consumer.Stats
+	stop   []func() // what to undo on Shutdown
+
+	base   context.Context // what all connections' contexts descend from
+	cancel context.CancelFunc
+}
+
+// New makes a router. The layer may be nil if no consumer of the table uses
+// groups or channels. Options that make no sense are an error. Patterns that
+// clash, or are none, are mistakes of the program: New panics and says why, as
+// ServeMux does.
+func New(l *layer.Layer, t Table, opts *Options) (*Router, error) {
+	set, err := opts.resolve()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := socket.NewEngine(set.engine())
+	if err != nil {
+		return nil, fmt.Errorf("router: Options.Limits: %w", err)
+	}
+	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine}
+	r.base, r.cancel = context.WithCancel(context.Background())
+	r.conns.init(set)
+	for pattern, app := range r.Routes() {
+		if app == nil {
+			panic(fmt.Sprintf("router: the route %q has no consumer", pattern))
+		}
+		full := prefixed(set.Prefix, pattern)
+		r.mux.Handle(full, &route{router: r, pattern: full, app: app, names: wildcards(full)})
+	}
+	if l != nil {
+		r.stop = append(r.stop, l.OnCommand("kick", r.answerKick))
+	}
+	if set.Authenticate != nil {
+		r.stop = append(r.stop, r.startRechecks())
+	}
+	return r, nil
+}
+
+// prefixed puts prefix in front of a pattern's path, behind its method and host.
+func prefixed(prefix, pattern string) string {
+	i := strings.IndexByte(pattern, '/')
+	if i < 0 {
+		return pattern // ServeMux will say what is wrong with it
+	}
+	return pattern[:i] + prefix + pattern[i:]
+}
+
+var wildcard = regexp.MustCompile(`\{([^{}.$]+)(?:\.\.\.)?\}`)
+
+// wildcards returns the names of a pattern's wildcards.
+func wildcards(pattern string) (names []string) {
+	for _, m := range wildcard.FindAllStringSubmatch(pattern, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// Routes yields the table, sorted by pattern.
+func (r *Router) Routes() iter.Seq2[string, consumer.App] {
+	return func(yield func(string, consumer.App) bool) {
+		for _, p := range slices.Sorted(maps.Keys(r.table)) {
+			if !yield(p, r.table[p]) {
+				return
+			}
+		}
+	}
+}
+
+// Stats are a router's counts.
+type Stats struct {
+	Open     int   // connections that are open now
+	Received int64 // messages from clients
+	Unknown  int64 // layer messages whose type no handler took, one per connection
+	Failed   int64 // connections that ended by a handler's error or panic
+	Refused  int64 // handshakes that were refused
+}
+
+// Stats returns the router's counts since it was made.
+func (r *Router) Stats() Stats {
+	return Stats{
+		Open:     r.conns.open(),
+		Received: r.stats.Received.Load(),
+		Unknown:  r.stats.Unknown.Load(),
+		Failed:   r.stats.Failed.Load(),
+		Refused:  r.conns.refused.Load(),
+	}
+}
+
+// outerKey is where a request carries the path values of the mux around us.
+type outerKey struct{}
+
+// ServeHTTP answers a handshake: it finds the route, and refuses before the
+// upgrade what must be refused, with a line in the log that says why. See the
+// package documentation for the order of the checks.
+func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if _, pattern := r.mux.Handler(req); pattern == "" {
+		r.deny(w, req, &consumer.DenyError{Status: http.StatusNotFound, Reason: "no consumer at this path"}, "no route matches the path")
+		return
+	}
+	if names := wildcards(req.Pattern); len(names) > 0 {
+		// Our mux forgets what the mux around us matched.
+		req = req.WithContext(context.WithValue(req.Context(), outerKey{}, paramsOf(req, names, nil)))
+	}
+	r.mux.ServeHTTP(w, req)
+}
+
+// paramsOf reads path values. What is in outer stays where an inner pattern
+// does not name it again.
+func paramsOf(req *http.Request, names []string, outer []consumer.Param) []consumer.Param {
+	params := make([]consumer.Param, 0, len(names)+len(outer))
+	for _, n := range names {
+		params = append(params, consumer.Param{Name: n, Value: req.PathValue(n)})
+	}
+	for _, p := range outer {
+		if !slices.Contains(names, p.Name) {
+			params = append(params, p)
+		}
+	}
+	return params
+}

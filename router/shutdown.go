@@ -1,0 +1,90 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+)
+
+// DrainTimeout is how long [Serve] gives connections and requests to end.
+const DrainTimeout = 30 * time.Second
+
+// Ready reports nil while the router takes connections and its layer's network
+// is in reach: for a readiness probe, together with the health of what else the
+// program needs.
+func (r *Router) Ready() error {
+	if r.conns.draining() {
+		return errors.New("router: shutting down")
+	}
+	if r.layer != nil {
+		return r.layer.Err()
+	}
+	return nil
+}
+
+// Shutdown refuses new connections with 503, closes the open ones with 1012
+// (service restart: come back), behind what was sent to them, and waits until
+// every Disconnect has run. When ctx ends first, handlers have their contexts
+// cancelled, and the error says how many connections were left. A second call
+// waits like the first. Call it beside http.Server's Shutdown, which knows
+// nothing of upgraded connections; [Serve] does both.
+func (r *Router) Shutdown(ctx context.Context) error {
+	r.conns.drain()
+	for _, c := range r.conns.list("") {
+		r.conns.close(c, &consumer.CloseError{Code: consumer.StatusServiceRestart, Reason: "the server restarts; come back in a moment"})
+	}
+	done := make(chan struct{})
+	go func() {
+		r.conns.left.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("router: shutdown: %d connections are left: %w", r.conns.open(), ctx.Err())
+	}
+	r.cancel()
+	r.engine.Close()
+	for _, stop := range r.stop {
+		stop()
+	}
+	return err
+}
+
+// Serve runs srv until ctx ends, usually by a signal (see
+// signal.NotifyContext), and then shuts it and the routers down: readiness
+// turns red and new sockets are refused, open ones are told to come back, and
+// requests under way may finish, all within [DrainTimeout]. It listens on
+// srv.Addr unless ln is given, and bounds the time for a request's header by 5 s
+// unless srv does. It returns nil after a clean end.
+func Serve(ctx context.Context, srv *http.Server, ln net.Listener, routers ...*Router) error {
+	if srv.ReadHeaderTimeout == 0 {
+		srv.ReadHeaderTimeout = 5 * time.Second
+	}
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", srv.Addr); err != nil {
+			return fmt.Errorf("router: serve: %w", err)
+		}
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	var err error
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("router: serve: %w", err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
+	defer cancel()
+	for _, r := range routers {
+		err = errors.Join(err, r.Shutdown(drain))
+	}
+	return errors.Join(err, srv.Shutdown(drain))
+}
