@@ -1,0 +1,62 @@
+package natsbus
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// calls are the calls of a link that wait for the network. Close ends them.
+type calls struct {
+	mu      sync.Mutex // guards what follows
+	waiting map[*context.CancelCauseFunc]struct{}
+	stopped bool
+}
+
+// begin returns a context for one call, which ends with ctx, with the link, or
+// after most; context.Cause tells them apart.
+func (c *calls) begin(ctx context.Context, most time.Duration) (_ context.Context, end func()) {
+	ctx, stopTimer := context.WithTimeoutCause(ctx, most, errNoAnswer)
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		cancel(layer.ErrClosed)
+	} else {
+		if c.waiting == nil {
+			c.waiting = make(map[*context.CancelCauseFunc]struct{})
+		}
+		c.waiting[&cancel] = struct{}{}
+	}
+	return ctx, func() {
+		c.mu.Lock()
+		delete(c.waiting, &cancel)
+		c.mu.Unlock()
+		cancel(nil)
+		stopTimer()
+	}
+}
+
+// stop ends all calls, and those that begin later at once.
+func (c *calls) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	for cancel := range c.waiting {
+		(*cancel)(layer.ErrClosed)
+	}
+}
+
+// errNoAnswer is the cause when a healthy network would have answered.
+var errNoAnswer = fmt.Errorf("no answer within %v: it may have arrived or not", roundTrip)
+
+// because returns why ctx ended when it did, and err otherwise.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}

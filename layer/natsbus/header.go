@@ -1,0 +1,67 @@
+package natsbus
+
+import (
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// Header names on the wire. They are written as they stand here and read
+// without regard to case: nats.Header, unlike HTTP's, does not change them.
+const (
+	channelHeader     = "Channel"
+	idHeader          = "Nats-Msg-Id"
+	senderHeader      = "Tideway-Sender"
+	traceParentHeader = "traceparent"
+	traceStateHeader  = "tracestate"
+	processHeader     = "Tideway-Process"
+)
+
+// newMsg makes a NATS message with p's header.
+func newMsg(subject string, data []byte, h *layer.Header) *nats.Msg {
+	m := &nats.Msg{Subject: subject, Data: data}
+	setHeader(m, idHeader, h.ID)
+	setHeader(m, senderHeader, h.Sender)
+	setHeader(m, traceParentHeader, h.TraceParent)
+	setHeader(m, traceStateHeader, h.TraceState)
+	return m
+}
+
+func setHeader(m *nats.Msg, name, value string) {
+	if value == "" {
+		return
+	}
+	if m.Header == nil {
+		m.Header = make(nats.Header, 2)
+	}
+	m.Header[name] = []string{value}
+}
+
+// maxHeaderValue is the longest value that a layer.Header may have; a stranger's
+// longer one is left out.
+const maxHeaderValue = 256
+
+// readHeader takes from a NATS message's header what a layer knows.
+func readHeader(from nats.Header) (h layer.Header, channel string) {
+	for name, values := range from {
+		if len(values) == 0 || len(values[0]) > maxHeaderValue {
+			continue
+		}
+		value := values[0]
+		switch {
+		case strings.EqualFold(name, channelHeader):
+			channel = value
+		case strings.EqualFold(name, idHeader):
+			h.ID = value
+		case strings.EqualFold(name, senderHeader):
+			h.Sender = value
+		case strings.EqualFold(name, traceParentHeader):
+			h.TraceParent = value
+		case strings.EqualFold(name, traceStateHeader):
+			h.TraceState = value
+		}
+	}
+	return h, channel
+}

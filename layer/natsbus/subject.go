@@ -1,0 +1,141 @@
+package natsbus
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// A name's dots separate the tokens of its NATS subject, so that a policy or a
+// watcher may say job.>. Channels allows names with empty tokens (a..b, .a, a.),
+// which NATS does not: such a token is written "~", which no name contains.
+// The mapping is one to one in both directions.
+
+// emptyToken stands for an empty token of a name.
+const emptyToken = "~"
+
+// toTokens returns the subject tokens of a group or channel name.
+func toTokens(name string) string {
+	if !hasEmptyToken(name) {
+		return name
+	}
+	tokens := strings.Split(name, ".")
+	for i, t := range tokens {
+		if t == "" {
+			tokens[i] = emptyToken
+		}
+	}
+	return strings.Join(tokens, ".")
+}
+
+// fromTokens returns the name that has the given subject tokens, and false when
+// there is none.
+func fromTokens(tokens string) (string, bool) {
+	if hasEmptyToken(tokens) {
+		return "", false
+	}
+	if !strings.Contains(tokens, emptyToken) {
+		return tokens, true
+	}
+	parts := strings.Split(tokens, ".")
+	for i, t := range parts {
+		switch {
+		case t == emptyToken:
+			parts[i] = ""
+		case strings.Contains(t, emptyToken):
+			return "", false
+		}
+	}
+	name := strings.Join(parts, ".")
+	return name, name != ""
+}
+
+func hasEmptyToken(s string) bool {
+	return s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..")
+}
+
+// subjects are the subjects of one prefix.
+type subjects struct {
+	prefix string
+
+	mu     sync.RWMutex // guards groups
+	groups map[string]string
+}
+
+// maxCachedGroups bounds the cache of group subjects. When it is full it starts
+// anew: a process that publishes to more groups than this pays one small
+// allocation for each message.
+const maxCachedGroups = 1 << 14
+
+// group returns the subject of a group. A publish in a loop must not allocate
+// it each time.
+func (s *subjects) group(name string) string {
+	s.mu.RLock()
+	subject, ok := s.groups[name]
+	s.mu.RUnlock()
+	if ok {
+		return subject
+	}
+	subject = s.prefix + ".grp." + toTokens(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.groups == nil || len(s.groups) >= maxCachedGroups {
+		s.groups = make(map[string]string)
+	}
+	s.groups[strings.Clone(name)] = subject
+	return subject
+}
+
+// channel returns the subject of a shared channel.
+func (s *subjects) channel(name string) string { return s.prefix + ".ch." + toTokens(name) }
+
+// process returns the subject of all channels of one process.
+func (s *subjects) process(name string) string { return s.prefix + ".pc." + toTokens(name) }
+
+// control returns the subject of calls to one process, or to all.
+func (s *subjects) control(process string) string {
+	if process == "" {
+		return s.prefix + ".ctl"
+	}
+	return s.prefix + ".ctl." + toTokens(process)
+}
+
+// barrier returns the subject that processes on one server answer.
+func (s *subjects) barrier(server string) string { return s.prefix + ".sync." + server }
+
+func (s *subjects) heartbeat() string { return s.prefix + ".hb" }
+
+// stream returns the name of the stream that holds the shared channels.
+func (s *subjects) stream() string {
+	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_channels"
+}
+
+// consumer returns the name of a shared channel's consumer: dots are not
+// allowed there, and no name holds a "=".
+func consumerName(channel string) string { return "ch_" + strings.ReplaceAll(channel, ".", "=") }
+
+// maxPrefix keeps every subject far below the 4,096 bytes after which a NATS
+// server closes the connection for good.
+const maxPrefix = 64
+
+// checkPrefix says what is wrong with a prefix.
+func checkPrefix(prefix string) error {
+	why := ""
+	switch {
+	case len(prefix) > maxPrefix:
+		why = fmt.Sprintf("it is longer than %d bytes", maxPrefix)
+	case hasEmptyToken(prefix):
+		why = "it has an empty token"
+	case strings.ContainsFunc(prefix, func(r rune) bool { return !isNameRune(r) }):
+		why = "only ASCII letters, digits, hyphens, underscores and periods are allowed"
+	}
+	if why == "" {
+		return nil
+	}
+	return fmt.Errorf("natsbus: Options.Prefix %.80q is not valid: %s", prefix, why)
+}
+
+func isNameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		r == '-' || r == '_' || r == '.'
+}
