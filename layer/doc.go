@@ -1,3 +1,119 @@
 // Package layer is the channel layer: named channels and groups through which
-// any process hands messages to any other.
+// any process hands messages to any other. It is the model of Django Channels,
+// with its words, on a wire of one's choice.
+//
+//	bus := membus.New() // or natsbus.New, for many processes
+//	l, err := layer.New(bus, nil)
+//	ch, err := l.NewChannel(ctx)
+//	err = l.GroupAdd(ctx, "chat.lobby", ch.Name())
+//	err = l.GroupSend(ctx, "chat.lobby", Said{"ann", "hello"})
+//	m, err := ch.Receive(ctx) // m.Type is "chat.said"
+//
+// # The model
+//
+// A message is a JSON object with a string "type"; the type is said once, by
+// the Go type that is sent, see [Payload]. A message arrives as the bytes that
+// its sender wrote.
+//
+// A channel is a mailbox with one reader at a time: bounded, expiring, first in
+// first out. [Layer.NewChannel] makes one that belongs to this process, under a
+// fresh name that any process may send to. [Layer.Listen] opens a shared one,
+// under a name that all processes know: each of its messages goes to one reader.
+//
+// A group is a name for a set of channels. A message that is sent to a group
+// reaches every member, in whichever process it lives. A group needs no
+// creation: sending to one that nobody joined is no error.
+//
+// A [Layer] is one process's place in all this. Capacity, expiry, names and the
+// way to the members are the same on every wire; the wire is a [Bus]. Package
+// membus is one inside this process, package natsbus one on NATS, and package
+// layertest proves what follows for any bus.
+//
+// # Names
+//
+// A group's name has 1 to 99 of the characters A-Z a-z 0-9 . _ - and nothing
+// else. A channel's name may hold one "!", behind the name of the process that
+// owns it. Names are compared byte by byte. A name that breaks the rules is a
+// *[NameError] wherever it is given; the error shows the kind, the name, the
+// rule and the first character that breaks it.
+//
+// # Capacity and expiry
+//
+// A channel holds as many unread messages as its capacity says, 100 unless
+// [Options] say otherwise, for all channels or by pattern. A Send over capacity
+// is refused with [ErrChannelFull], and nothing is dropped for it. A member that
+// is full keeps what it has and misses the new message of a group; the others
+// get it, and GroupSend does not fail. Such losses are counted in [Stats], and
+// logged at a limited rate: the first at once, then a line every ten seconds
+// while they go on, the last one with the total.
+//
+// A message that nobody read within the expiry, 60 seconds by default, is never
+// delivered. An expired message takes no room. Expiry is about messages only: a
+// member never expires from its group.
+//
+// # Delivery
+//
+// After GroupAdd returned, every message that is sent to the group from then on,
+// anywhere in the network, reaches the channel. After GroupDiscard returned,
+// nothing that is sent from then on does. Members may come and go while messages
+// flow; those that stay miss nothing, and nobody gets a message twice.
+//
+// To a group, and to a channel of one process, delivery is at most once. When
+// GroupSend returns nil, the network took the message; when the link is down the
+// error is [ErrUnavailable], and nothing was sent. Send to a channel of a Tideway
+// process returns nil when the message is in the channel; a channel that is gone
+// is [ErrNoChannel].
+//
+// A shared channel keeps each message until it is read or expires, whether or
+// not anybody reads at the moment. As a member of a group a shared channel gets
+// each message once, however many processes added it and however many workers
+// read it; a Message that came this way does not tell its group.
+//
+// [Channel.Receive] takes a message or nothing: cancelling it loses nothing, and
+// the channel stays in its groups. Members of a group do not share bytes: what
+// Receive returns is the receiver's own.
+//
+// A message over [Options].MaxMessage is refused with [ErrTooLarge] before it is
+// sent; headers count. What arrives and is no message reaches nobody: it is
+// counted, and logged at a limited rate.
+//
+// # Order
+//
+// Messages of one sender to one group reach each member in the order in which
+// they were sent, and so do messages of one sender to one channel. A shared
+// channel hands them out in the order in which they arrived; several readers,
+// or several processes that feed it from a group, may overtake each other.
+//
+// # Closing
+//
+// A channel that is closed leaves all its groups. A layer that is closed closes
+// its channels; calls that wait and calls that follow return [ErrClosed]. No
+// goroutine of a layer outlives Close. The process stays subscribed to a group for
+// [Options].Linger after its last member left, and no longer.
+//
+// # What is not promised
+//
+// Exactly once; order between groups or between senders; that a member which is
+// full, or a process whose link is down, gets what it missed; that a message in a
+// channel of one process survives that process.
+//
+// # Differences from the layers of Channels
+//
+// The methods have the names of the Channels specification and keep its rules,
+// but for these:
+//
+//   - GroupAdd waits for the network: the next GroupSend, from anywhere, reaches
+//     the member. In channels_redis's pub/sub layer and on plain NATS it may not.
+//   - GroupAdd takes a channel of any Tideway process, not only one's own.
+//   - A membership lives as long as its channel. There is no group_expiry: a
+//     socket that is open for more than a day stays in its groups.
+//   - Capacity is each channel's own. In channels_redis all the sockets of a
+//     process share the capacity of one queue.
+//   - A channel that refuses or misses a message is counted, and the log ends with
+//     the number; the in-memory layer of Channels drops silently.
+//   - Receive may be cancelled at any moment and loses nothing, which the specification
+//     asks for and several layers do not keep.
+//   - A shared channel refuses a message over capacity on every bus, and has the same
+//     expiry whoever reads it.
+//   - There is no flush: a test makes a network of its own.
 package layer
