@@ -146,6 +146,28 @@ func TestTicketEnds(t *testing.T) {
 	}
 }
 
+// The bucket does not fill with what is left of used tickets.
+func TestRedeemedTicketLeavesNothing(t *testing.T) {
+	tickets := newTickets(t, broker(t), &Options{TTL: time.Second})
+	if _, err := tickets.Redeem(t.Context(), issue(t, tickets, consumer.User{ID: "ada"})); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		status, err := tickets.kv.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Values() == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d messages are left", status.Values())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 func TestUserExpiredMeanwhile(t *testing.T) {
 	tickets := newTickets(t, broker(t), nil)
 	ticket := issue(t, tickets, consumer.User{ID: "ada", Expires: time.Now().Add(-time.Second)})
