@@ -105,20 +105,18 @@ func TestBarrierTogether(t *testing.T) {
 // message.
 func TestLateNode(t *testing.T) {
 	routes := freeAddresses(t, 2)
-	open := func(i int) *Bus {
+	open := func(i int, wait time.Duration) *Bus {
 		return openBus(t, &Options{Embedded: &Embedded{NoJetStream: true, Cluster: &Cluster{
-			Listen: routes[i], Routes: routes, Wait: 2 * time.Second,
+			Listen: routes[i], Routes: routes, Wait: wait,
 		}}})
 	}
-	done := make(chan *Bus, 1)
-	go func() { done <- open(0) }()
-	first := <-done
+	first := open(0, 10*time.Millisecond) // there is nobody to wait for
 	r := newRecorder()
 	member := attach(t, first, r)
 	for i := range 100 {
 		subscribe(t, member, fmt.Sprintf("g%d", i))
 	}
-	sender := attach(t, open(1), newRecorder())
+	sender := attach(t, open(1, 5*time.Second), newRecorder())
 	for i := range 100 {
 		publish(t, sender, fmt.Sprintf("g%d", i), `{"type":"t"}`)
 	}

@@ -81,14 +81,8 @@ func appendValue(out, in []byte, depth int) (_, rest []byte, err error) {
 		return strconv.AppendBool(out, v), rest, err
 	case msgp.IntType, msgp.UintType, msgp.Float32Type, msgp.Float64Type:
 		return appendNumber(out, in, t)
-	case msgp.TimeType:
-		v, rest, err := msgp.ReadTimeUTCBytes(in)
-		if y := v.Year(); err == nil && (y < 0 || y > 9999) {
-			err = errors.New("a timestamp outside the years 0 to 9999")
-		}
-		out = append(out, '"')
-		out = v.AppendFormat(out, time.RFC3339Nano)
-		return append(out, '"'), rest, err
+	case msgp.TimeType, msgp.ExtensionType: // NextType misses a timestamp at the very end
+		return appendTime(out, in)
 	case msgp.InvalidType:
 		if len(in) == 0 {
 			return nil, nil, io.ErrUnexpectedEOF
@@ -167,6 +161,20 @@ func appendNumber(out, in []byte, t msgp.Type) (_, rest []byte, err error) {
 		out = append(out, ".0"...)
 	}
 	return out, rest, nil
+}
+
+// appendTime writes a timestamp, the only extension that has a JSON form.
+func appendTime(out, in []byte) (_, rest []byte, err error) {
+	v, rest, err := msgp.ReadTimeUTCBytes(in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("an extension that is no timestamp: %w", err)
+	}
+	if y := v.Year(); y < 0 || y > 9999 {
+		return nil, nil, errors.New("a timestamp outside the years 0 to 9999")
+	}
+	out = append(out, '"')
+	out = v.AppendFormat(out, time.RFC3339Nano)
+	return append(out, '"'), rest, nil
 }
 
 const hexDigits = "0123456789abcdef"

@@ -1,0 +1,69 @@
+package natsbus
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTokens(t *testing.T) {
+	for _, c := range []struct{ name, tokens string }{
+		{"chat", "chat"},
+		{"chat.lobby", "chat.lobby"},
+		{"a..b", "a.~.b"},
+		{".a", "~.a"},
+		{"a.", "a.~"},
+		{".", "~.~"},
+		{"...", "~.~.~.~"},
+		{"a-b_c.D9", "a-b_c.D9"},
+	} {
+		if got := toTokens(c.name); got != c.tokens {
+			t.Errorf("toTokens(%q): got %q, want %q", c.name, got, c.tokens)
+		}
+		if got, ok := fromTokens(c.tokens); got != c.name || !ok {
+			t.Errorf("fromTokens(%q): got %q, %v, want %q", c.tokens, got, ok, c.name)
+		}
+	}
+	for _, tokens := range []string{"", ".", "a..b", ".a", "a.", "~", "a~", "a.~b", "~~.a"} {
+		if got, ok := fromTokens(tokens); ok {
+			t.Errorf("fromTokens(%q): got %q, want none", tokens, got)
+		}
+	}
+}
+
+// FuzzSubject: names and subjects are one to one, and no name makes a subject
+// that NATS reads otherwise.
+func FuzzSubject(f *testing.F) {
+	for _, s := range []string{"chat.lobby", "a..b", ".", "~", "a.~", "..a..", "*", ">", "a b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if name, ok := fromTokens(s); ok {
+			if got := toTokens(name); got != s {
+				t.Errorf("tokens %q are name %q, which has tokens %q", s, name, got)
+			}
+		}
+		if s == "" || len(s) > 99 || strings.ContainsFunc(s, func(r rune) bool { return !isNameRune(r) }) {
+			return // no name
+		}
+		tokens := toTokens(s)
+		if hasEmptyToken(tokens) || strings.ContainsAny(tokens, " *>\t\r\n") || len(tokens) > 2*len(s)+1 {
+			t.Errorf("name %q has tokens %q", s, tokens)
+		}
+		if name, ok := fromTokens(tokens); name != s || !ok {
+			t.Errorf("name %q has tokens %q, which are name %q, %v", s, tokens, name, ok)
+		}
+	})
+}
+
+func TestGroupCache(t *testing.T) {
+	s := subjects{prefix: "p"}
+	for i := range maxCachedGroups + 10 {
+		s.group("g" + strings.Repeat("x", i%50) + string(rune('a'+i%26)) + strings.Repeat("y", i/1000))
+	}
+	if len(s.groups) > maxCachedGroups {
+		t.Errorf("%d subjects are kept, at most %d wanted", len(s.groups), maxCachedGroups)
+	}
+	if n := testing.AllocsPerRun(100, func() { s.group("chat.lobby") }); n != 0 {
+		t.Errorf("%v allocations for a subject, want 0", n)
+	}
+}
