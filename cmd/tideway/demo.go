@@ -1,0 +1,277 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tideway-go/tideway/examples/chat/room"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/natsbus"
+	"github.com/tideway-go/tideway/router"
+)
+
+const (
+	defaultAddr     = "127.0.0.1:8000"
+	defaultNATSAddr = "127.0.0.1:4222"
+)
+
+// demo is one run of `tideway demo`.
+type demo struct {
+	*program
+	addr, natsAddr, store string
+	hosts                 []string
+	cluster               natsbus.Cluster
+	level                 slog.Level
+	verbose               bool
+}
+
+func (p *program) demoCommand() *cobra.Command {
+	d := &demo{program: p}
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Serve a chat site, with a NATS server inside",
+		Long: `Demo serves a chat: the page at /, its sockets at /ws/chat/{room}/, /healthz and
+/readyz for probes. Whoever is in the room "lobby" is a member of the group
+"chat.lobby". A NATS server runs inside the program, unless --nats names
+another one; $NATS_URL does not count here.
+
+With --cluster-listen and --cluster-routes several demos are one site. An
+interrupt or SIGTERM ends it: sockets are told to come back, requests finish.`,
+		Example: `  tideway demo
+  tideway demo --addr 127.0.0.1:8001 --nats nats://127.0.0.1:4222
+  tideway demo --addr :8000 --host chat.example.com
+  tideway demo --addr 127.0.0.1:8001 --nats-addr 127.0.0.1:4223 \
+      --cluster-listen 127.0.0.1:6223 --cluster-routes 127.0.0.1:6222,127.0.0.1:6223`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return d.run(c.Context(), c) },
+	}
+	d.register(c)
+	return c
+}
+
+func (d *demo) register(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&d.addr, "addr", defaultAddr, "`address` of the site; port 0 is any free one")
+	f.StringVar(&d.natsAddr, "nats-addr", defaultNATSAddr, "`address` of the NATS server inside; \"\" lets no other program in")
+	f.StringVar(&d.store, "store", "", "`folder` for what NATS keeps (default: a temporary one)")
+	f.StringSliceVar(&d.hosts, "host", nil, "`name` by which browsers address the site, beside those of this machine; may be repeated")
+	f.StringVar(&d.cluster.Listen, "cluster-listen", "", "`address` at which the other demos' NATS servers reach this one")
+	f.StringSliceVar(&d.cluster.Routes, "cluster-routes", nil, "--cluster-listen `addresses` of all demos of the cluster, this one too")
+	f.StringVar(&d.cluster.Name, "cluster-name", "", "`name` of the cluster, the same for all (default tideway)")
+	f.StringVar(&d.cluster.Secret, "cluster-secret", "", "`word` that the NATS servers show each other ($TIDEWAY_CLUSTER_SECRET)")
+	f.TextVar(&d.level, "log-level", slog.LevelInfo, "least `level` of the log on stderr: debug, info, warn or error")
+	f.BoolVarP(&d.verbose, "verbose", "v", false, "the same as --log-level debug")
+	complete(c, "log-level", "debug", "info", "warn", "error")
+}
+
+func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
+	if d.verbose {
+		d.level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(d.stderr, &slog.HandlerOptions{Level: d.level}))
+	opts, err := d.busOptions(c, log)
+	if err != nil {
+		return err
+	}
+	ln, err := listen(d.addr, "--addr")
+	if err != nil {
+		return err
+	}
+	defer ln.Close() // router.Serve closes it earlier
+	bus, err := natsbus.New(ctx, opts)
+	if err != nil && ctx.Err() != nil {
+		return nil // a signal came before there was anything to end
+	}
+	if err != nil {
+		return d.server.explain(err)
+	}
+	defer func() { err = errors.Join(err, closeWithin(ctx, bus.Close)) }()
+	l, err := layer.New(bus, &layer.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeWithin(ctx, l.Close)) }()
+	return d.serve(ctx, ln, bus, l, log)
+}
+
+// closeWithin gives something that is closed leaveTimeout.
+func closeWithin(ctx context.Context, end func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	return end(ctx)
+}
+
+// busOptions says where the NATS server is: elsewhere, or inside.
+func (d *demo) busOptions(c *cobra.Command, log *slog.Logger) (*natsbus.Options, error) {
+	elsewhere := c.Flags().Changed("nats")
+	for _, flag := range []string{"nats-addr", "store", "cluster-listen", "cluster-routes", "cluster-name", "cluster-secret"} {
+		if elsewhere && c.Flags().Changed(flag) {
+			return nil, usagef("--%s is for the NATS server inside, and --nats asks for another", flag)
+		}
+	}
+	if elsewhere {
+		err := d.server.resolve(d.env)
+		return d.server.options(log), err
+	}
+	if c.Flags().Changed("creds") {
+		return nil, usagef("--creds is for the server that --nats names, which is missing")
+	}
+	embedded, err := d.embedded()
+	return &natsbus.Options{Embedded: embedded, Prefix: cmp.Or(d.server.prefix, d.env("TIDEWAY_PREFIX")), Logger: log}, err
+}
+
+// embedded describes the server inside. The library would refuse a taken
+// address, too, but does not know the flags.
+func (d *demo) embedded() (*natsbus.Embedded, error) {
+	e := &natsbus.Embedded{Listen: d.natsAddr, StoreDir: d.store}
+	cluster := &d.cluster
+	switch {
+	case cluster.Listen == "" && (len(cluster.Routes) > 0 || cluster.Name != ""):
+		return nil, usagef("--cluster-routes and --cluster-name need --cluster-listen")
+	case cluster.Listen != "" && len(cluster.Routes) == 0:
+		return nil, usagef("--cluster-listen needs --cluster-routes: the addresses of all demos of the cluster, this one too")
+	case cluster.Listen != "":
+		cluster.Secret = cmp.Or(cluster.Secret, d.env("TIDEWAY_CLUSTER_SECRET"))
+		e.Cluster = cluster
+		// It is the same after a restart, and no other server's.
+		e.Name = "tideway-" + strings.NewReplacer(":", "-", ".", "-", "[", "", "]", "").Replace(cluster.Listen)
+	}
+	for _, a := range []struct{ addr, flag string }{{d.natsAddr, "--nats-addr"}, {cluster.Listen, "--cluster-listen"}} {
+		if a.addr == "" {
+			continue
+		}
+		ln, err := listen(a.addr, a.flag)
+		if err != nil {
+			return nil, err
+		}
+		ln.Close()
+	}
+	return e, nil
+}
+
+// listen listens on the address that a flag gave.
+func listen(addr, flag string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, usagef("%s %q is no address: want host:port", flag, addr)
+	}
+	ln, err := net.Listen("tcp", addr)
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("another program listens on %s; end it, or choose another address with %s", addr, flag)
+	}
+	return nil, fmt.Errorf("cannot listen on %s: %w; choose another address with %s", addr, err, flag)
+}
+
+// serve serves the site until ctx ends.
+func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *layer.Layer, log *slog.Logger) error {
+	names := d.names(ln.Addr())
+	r, err := router.New(l, router.Table{"/ws/chat/{room}/{$}": room.Consumer}, &router.Options{Hosts: names, Origins: names, Logger: log})
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:     d.site(r, l),
+		IdleTimeout: 2 * time.Minute,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	d.greet(ln.Addr(), bus)
+	defer context.AfterFunc(ctx, func() { d.note("draining: sockets are told to come back; a second interrupt ends at once") })()
+	return router.Serve(ctx, srv, ln, r)
+}
+
+// names are those by which browsers may address the site, nil for those of this
+// machine.
+func (d *demo) names(addr net.Addr) []string {
+	names := d.hosts
+	if a, err := netip.ParseAddrPort(addr.String()); err == nil && !a.Addr().IsLoopback() && !a.Addr().IsUnspecified() {
+		host, _, _ := net.SplitHostPort(addr.String()) // it parsed
+		if a.Addr().Is6() {
+			host = "[" + host + "]"
+		}
+		names = append(names, host)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return append(names, "localhost", "127.0.0.1", "[::1]")
+}
+
+// site is what the demo serves.
+func (d *demo) site(r *router.Router, l *layer.Layer) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/ws/", r)
+	mux.Handle("/", room.Page())
+	mux.HandleFunc("GET /healthz", probe(func() error {
+		if err := l.Err(); errors.Is(err, layer.ErrClosed) {
+			return err
+		}
+		return nil // a link that is down comes back
+	}))
+	mux.HandleFunc("GET /readyz", probe(r.Ready))
+	return mux
+}
+
+// probe answers 200 while check returns nil, else 503 with the reason.
+func probe(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ok\n")
+	}
+}
+
+// greet says where the page is, and how to push a message into it.
+func (d *demo) greet(addr net.Addr, bus *natsbus.Bus) {
+	fmt.Fprintf(d.stdout, "Open http://%s/ in two windows.\n", d.pageHost(addr))
+	nats := d.server.nats
+	if bus.ClientURL() != "" {
+		nats = bus.ClientURL()
+	} else if d.natsAddr == "" {
+		fmt.Fprintln(d.stdout, "No other program can send to it: --nats-addr is empty.")
+		return
+	}
+	command, flags := "tideway", ""
+	if readBuild().checkout() {
+		command = "go run ./cmd/tideway"
+	}
+	if nats != defaultNATS {
+		flags += " --nats " + withoutSecrets(nats)
+	}
+	if p := d.server.prefix; p != "" && p != "channels" {
+		flags += " --prefix " + p
+	}
+	fmt.Fprintf(d.stdout, "Then push a message into both, from another terminal:\n\n    %s send chat.lobby%s '%s'\n\n",
+		command, flags, `{"type":"chat.message","user":"script","text":"hello"}`)
+}
+
+// pageHost is the host and port of the page's address.
+func (d *demo) pageHost(addr net.Addr) string {
+	a, err := netip.ParseAddrPort(addr.String())
+	if err != nil || !a.Addr().IsUnspecified() {
+		return addr.String()
+	}
+	host := "localhost"
+	if len(d.hosts) > 0 {
+		host = d.hosts[0]
+	} else {
+		d.note("only pages of this machine may open sockets; name others with --host")
+	}
+	return fmt.Sprintf("%s:%d", host, a.Port())
+}
