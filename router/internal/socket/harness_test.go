@@ -22,6 +22,9 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = time.Minute
 
+// noDeadline is for clients that run as long as a benchmark.
+var noDeadline time.Time
+
 // server upgrades every request and runs app on the socket, on a goroutine of
 // its own as the router does, and releases it afterwards.
 type server struct {

@@ -148,7 +148,8 @@ func (e *Engine) look(silent, lost []*Socket) (_, _ []*Socket, more bool) {
 				s.pinged = now
 				due = now + e.opts.PongTimeout
 			}
-			e.hang(s, due)
+			// An answer makes the next ping due sooner than the look for it.
+			e.hang(s, min(due, now+e.opts.PingInterval))
 			s = next
 		}
 	}
