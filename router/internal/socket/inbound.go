@@ -22,6 +22,7 @@ type inbound struct {
 	busy                           bool                 // amid a message or a frame
 	closed                         bool                 // nothing after this counts: a whole close frame went by (section 5.5.1)
 	since                          time.Duration        // when busy began; never 0
+	slack                          time.Duration        // for how long nobody read, as bucket.take has it
 	bad                            *consumer.CloseError // the first violation
 	frames, bytes, pings, messages bucket
 }
@@ -47,7 +48,7 @@ func (op opcode) control() bool { return op >= opClose }
 func (in *inbound) feed(p []byte, now time.Duration, lim *limits) (good int) {
 	good = len(p)
 	if in.bad == nil {
-		if in.bad = in.bytes.take(&lim.bytes, len(p), now); in.bad != nil {
+		if in.bad = in.bytes.take(&lim.bytes, len(p), now, in.slack); in.bad != nil {
 			good = 0
 		}
 	}
@@ -129,16 +130,16 @@ func (in *inbound) judge(h header, now time.Duration, lim *limits) *consumer.Clo
 	if broken := in.protocol(h); broken != "" {
 		return &consumer.CloseError{Code: consumer.StatusProtocolError, Reason: broken}
 	}
-	if over := in.frames.take(&lim.frames, 1, now); over != nil {
+	if over := in.frames.take(&lim.frames, 1, now, in.slack); over != nil {
 		return over
 	}
 	switch h.op {
 	case opPing:
-		return in.pings.take(&lim.pings, 1, now)
+		return in.pings.take(&lim.pings, 1, now, in.slack)
 	case opContinuation:
 		return tooBig(uint64(in.size)+h.length, lim)
 	case opText, opBinary:
-		if over := in.messages.take(&lim.messages, 1, now); over != nil {
+		if over := in.messages.take(&lim.messages, 1, now, in.slack); over != nil {
 			return over
 		}
 		return tooBig(h.length, lim)

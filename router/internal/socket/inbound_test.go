@@ -25,13 +25,13 @@ func TestBucket(t *testing.T) {
 		{time.Hour, 3, true},
 		{time.Hour, 1, false},
 	} {
-		over := b.take(&r, c.n, c.at)
+		over := b.take(&r, c.n, c.at, 0)
 		if (over == nil) != c.ok {
 			t.Errorf("taking %d at %v: %v, want allowed: %v", c.n, c.at, over, c.ok)
 		}
 	}
 	off := newRate("things", -1, 1)
-	if over := b.take(&off, 1e9, 0); over != nil {
+	if over := b.take(&off, 1e9, 0, 0); over != nil {
 		t.Errorf("a rate that is off: %v", over)
 	}
 }

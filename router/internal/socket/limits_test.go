@@ -387,3 +387,91 @@ func TestReleaseWithDeafPeer(t *testing.T) {
 }
 
 var _ net.Listener = (*pipes)(nil)
+
+// A consumer that works on a message for minutes does not make its client pay:
+// not for the pongs that nobody read, nor for a message that waited in part, nor
+// for all that was sent meanwhile at a lawful rate. Pings go on, for the proxies.
+func TestSlowHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages, busy = 3000, 5 * time.Minute
+		var got int
+		s, p, finish := inBubble(t, nil, func(s *Socket) error {
+			for {
+				f, err := s.Read()
+				if err != nil {
+					return err
+				}
+				if got++; string(f.Data) == "work" {
+					time.Sleep(busy)
+				}
+			}
+		})
+		defer finish()
+		cl := shakePipe(t, p)
+
+		// The client's kernel: writes return at once.
+		var buffer []byte
+		var mu sync.Mutex
+		more := make(chan struct{}, 1)
+		write := func(b string) {
+			mu.Lock()
+			buffer = append(buffer, b...)
+			mu.Unlock()
+			select {
+			case more <- struct{}{}:
+			default:
+			}
+		}
+		var kernel sync.WaitGroup
+		defer kernel.Wait()
+		kernel.Go(func() {
+			for range more {
+				mu.Lock()
+				b := buffer
+				buffer = nil
+				mu.Unlock()
+				if _, err := cl.Write(b); err != nil {
+					return
+				}
+			}
+		})
+		defer close(more)
+		pings := 0
+		var reading sync.WaitGroup
+		defer reading.Wait()
+		reading.Go(func() {
+			for {
+				op, _, err := cl.read()
+				if err != nil || op == opClose {
+					return
+				}
+				if op == opPing {
+					pings++
+					write(masked(0x8a, ""))
+				}
+			}
+		})
+
+		whole := text("the second message")
+		write(text("work") + whole[:9])
+		time.Sleep(time.Second)
+		write(whole[9:])
+		for range messages { // ten a second
+			time.Sleep(100 * time.Millisecond)
+			write(text("x"))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got != messages+2 {
+			t.Errorf("the consumer got %d messages, want %d", got, messages+2)
+		}
+		if pings < 10 {
+			t.Errorf("%d pings in six minutes, want about one in 25 s", pings)
+		}
+		if err := (<-s.sockets).Err(); err != nil {
+			t.Errorf("the connection ended: %v", err)
+		}
+		write(closing(1000, ""))
+		s.end(t)
+	})
+}

@@ -41,7 +41,8 @@ type Options struct {
 	PingInterval time.Duration
 
 	// PongTimeout is how long after a ping any inbound byte must arrive, or the
-	// connection counts as lost. Default 20 s.
+	// connection counts as lost. While nobody calls Read, pings go on and no
+	// connection is lost for want of an answer. Default 20 s.
 	PongTimeout time.Duration
 
 	// MessageTimeout is how long one message may take from its first byte to its
@@ -172,11 +173,12 @@ func newRate(what string, perSecond, burst int) rate {
 type bucket time.Duration
 
 // take pays for n at the moment now, or returns r's error and pays nothing.
-func (b *bucket) take(r *rate, n int, now time.Duration) *consumer.CloseError {
+// slack is for how long what comes in now may have waited for us.
+func (b *bucket) take(r *rate, n int, now, slack time.Duration) *consumer.CloseError {
 	if r.cost == 0 {
 		return nil
 	}
-	paid := max(time.Duration(*b), now) + time.Duration(n)*r.cost
+	paid := max(time.Duration(*b), now-slack) + time.Duration(n)*r.cost
 	if paid-now > r.burst {
 		return r.over
 	}

@@ -12,6 +12,32 @@ import (
 // while its close frame is awaited.
 const maxLinger = 4 << 20
 
+// caughtUp is how long a read must have waited to show that nothing was waiting
+// for us.
+const caughtUp = 10 * time.Millisecond
+
+// back is called when the reader reads again, after leave. A client must not
+// pay for the time in which nobody read: its pongs, the rest of its message and
+// all that it sent at a lawful rate wait in the kernel.
+func (w *wire) back() {
+	if !w.away.Load() {
+		return
+	}
+	now := w.e.now()
+	w.in.slack += now - w.left
+	if w.in.busy {
+		w.in.since = now
+	}
+	w.heard.Store(int64(now))
+	w.away.Store(false)
+}
+
+// leave is called when the reader has a message to work on.
+func (w *wire) leave() {
+	w.left = w.e.now()
+	w.away.Store(true)
+}
+
 // Read gives the library what the client sent, up to the first frame that
 // breaks a rule. That is left for the next call, so that the messages before it
 // are delivered; it ends the connection.
@@ -22,11 +48,15 @@ func (w *wire) Read(p []byte) (int, error) {
 	if !w.arm() {
 		return 0, errEnded
 	}
+	before := w.e.now()
 	n, err := w.take(p)
 	if n == 0 {
 		return 0, w.readFailed(err)
 	}
 	now := w.e.now()
+	if now-before > caughtUp {
+		w.in.slack = 0
+	}
 	w.heard.Store(int64(now))
 	good := w.in.feed(p[:n], now, &w.e.limits)
 	if good == 0 {

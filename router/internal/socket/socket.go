@@ -34,6 +34,7 @@ func (s *Socket) Read() (consumer.Frame, error) {
 	if err := s.Err(); err != nil {
 		return consumer.Frame{}, err
 	}
+	s.wire.back()
 	// The context is never done: an ended one would close the connection, and
 	// one that can end costs four allocations a frame.
 	typ, data, err := s.ws.Read(context.Background())
@@ -43,6 +44,7 @@ func (s *Socket) Read() (consumer.Frame, error) {
 	if typ == websocket.MessageText && !utf8.Valid(data) {
 		return consumer.Frame{}, s.wire.close(consumer.StatusInvalidPayload, "a text message is not UTF-8")
 	}
+	s.wire.leave()
 	return consumer.Frame{Type: consumer.FrameType(typ), Data: data}, nil
 }
 

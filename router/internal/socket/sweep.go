@@ -140,7 +140,7 @@ func (e *Engine) look(silent, lost []*Socket) (_, _ []*Socket, more bool) {
 			due := e.due(s)
 			switch {
 			case due > now:
-			case s.pinged != 0:
+			case s.pinged != 0 && !s.wire.away.Load():
 				lost = append(lost, s)
 				due = now + e.opts.PingInterval
 			default:
