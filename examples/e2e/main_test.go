@@ -1,0 +1,45 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+const root = "../.."
+
+// tideway is the program under test, built once, with the race detector if the
+// tests have it.
+var tideway string
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(natsServerEnv); addr != "" {
+		serveNATS(addr) // this process is the NATS server of a test
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tideway-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+
+	tideway = filepath.Join(dir, "tideway")
+	args := []string{"build", "-o", tideway}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "./cmd/tideway")...)
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n%s", build, err, out)
+		return 1
+	}
+	return m.Run()
+}
