@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/consumer/consumertest"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/membus"
+	"github.com/tideway-go/tideway/router"
+)
+
+// serve returns a site in memory, and the same one on a real address.
+func serve(t *testing.T) (http.Handler, *httptest.Server) {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	l, err := layer.New(membus.New(), &layer.Options{Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(context.Background()) })
+	s, err := newSite(l, &router.Options{Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.sockets.Shutdown(context.Background()) })
+	h := s.handler()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return h, server
+}
+
+// browser is somebody's browser.
+type browser struct {
+	*http.Client
+	t    *testing.T
+	site string
+}
+
+func newBrowser(t *testing.T, site string) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{&http.Client{Jar: jar}, t, site}
+}
+
+// post fills in a form, and returns the answer's status and body.
+func (b *browser) post(path string, form url.Values) (int, string) {
+	b.t.Helper()
+	response, err := b.PostForm(b.site+path, form)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// socket returns what a handshake of this browser carries.
+func (b *browser) socket() *consumertest.Options {
+	b.t.Helper()
+	u, err := url.Parse(b.site)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r := http.Request{Header: http.Header{"Origin": {b.site}}}
+	for _, c := range b.Jar.Cookies(u) {
+		r.AddCookie(c)
+	}
+	return &consumertest.Options{Header: r.Header}
+}
+
+func text(s string) url.Values { return url.Values{"text": {s}} }
+
+func TestNotify(t *testing.T) {
+	h, server := serve(t)
+	windows := map[string][]*consumertest.Client{}
+	for _, user := range []string{"ann", "ann", "ben"} {
+		b := newBrowser(t, server.URL)
+		if status, body := b.post("/login", url.Values{"user": {user}}); status != http.StatusOK || !strings.Contains(body, "/notify/"+user) {
+			t.Fatalf("login of %s: %d %s", user, status, body)
+		}
+		windows[user] = append(windows[user], consumertest.Dial(t, h, "/ws/notify/", b.socket()))
+	}
+
+	program := &browser{server.Client(), t, server.URL}
+	if status, body := program.post("/notify/ann", text("Your <order> is on its way")); status != http.StatusAccepted || body != "sent\n" {
+		t.Errorf("notify: got %d %q, want 202", status, body)
+	}
+	for _, w := range windows["ann"] {
+		if got, want := w.ReceiveText(), `{"type":"notify.message","text":"Your \u003corder\u003e is on its way"}`; got != want {
+			t.Errorf("ann got %s, want %s", got, want)
+		}
+	}
+	windows["ben"][0].ReceiveNothing(50 * time.Millisecond)
+}
+
+func TestNotLoggedIn(t *testing.T) {
+	h, server := serve(t)
+	stranger := newBrowser(t, server.URL)
+	if got := consumertest.Refused(t, h, "/ws/notify/", stranger.socket()); got.Status != http.StatusUnauthorized {
+		t.Errorf("got %d %q, want 401", got.Status, got.Body)
+	}
+	for _, user := range []string{"", "a b", "a/b", "<b>", strings.Repeat("a", 93)} {
+		status, body := stranger.post("/login", url.Values{"user": {user}})
+		if status != http.StatusBadRequest || !strings.Contains(body, "A name is made of letters") {
+			t.Errorf("login of %q: got %d %s, want 400 and the form", user, status, body)
+		}
+	}
+}
+
+// A logout ends the sockets of its session, and no other's.
+func TestLogout(t *testing.T) {
+	h, server := serve(t)
+	leaving, staying := newBrowser(t, server.URL), newBrowser(t, server.URL)
+	leaving.post("/login", url.Values{"user": {"ann"}})
+	staying.post("/login", url.Values{"user": {"ann"}})
+	gone, stays := consumertest.Dial(t, h, "/ws/notify/", leaving.socket()), consumertest.Dial(t, h, "/ws/notify/", staying.socket())
+
+	if _, body := leaving.post("/logout", nil); !strings.Contains(body, "Who are you?") {
+		t.Errorf("after the logout: %s, want the login form", body)
+	}
+	if code, reason := gone.ReceiveClose(); code != consumer.StatusUnauthorized || reason != "logged out" {
+		t.Errorf("the socket closed with %d %q, want 4001", code, reason)
+	}
+	leaving.post("/notify/ann", text("still here"))
+	if got := stays.ReceiveText(); !strings.Contains(got, "still here") {
+		t.Errorf("the other browser got %s", got)
+	}
+	consumertest.Refused(t, h, "/ws/notify/", leaving.socket())
+}
+
+func TestRefusedNotifications(t *testing.T) {
+	_, server := serve(t)
+	program := &browser{server.Client(), t, server.URL}
+	for _, c := range []struct {
+		path, text string
+		status     int
+	}{
+		{"/notify/ann", "", http.StatusBadRequest},
+		{"/notify/ann", " ", http.StatusBadRequest},
+		{"/notify/ann", strings.Repeat("x", 70_000), http.StatusBadRequest},
+		{"/notify/a%20b", "hello", http.StatusBadRequest},
+		{"/notify/a%2Fb", "hello", http.StatusBadRequest},
+		{"/notify/", "hello", http.StatusNotFound},
+	} {
+		if status, body := program.post(c.path, text(c.text)); status != c.status {
+			t.Errorf("%s with %.10q: got %d %q, want %d", c.path, c.text, status, body, c.status)
+		}
+	}
+
+	// A page of another site can neither notify nor log in.
+	for _, path := range []string{"/notify/ann", "/login", "/logout"} {
+		r, err := http.NewRequest("POST", server.URL+path, strings.NewReader("text=hello&user=ann"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", "https://evil.example")
+		response, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s from another site: got %s, want 403", path, response.Status)
+		}
+	}
+}
+
+func TestPages(t *testing.T) {
+	_, server := serve(t)
+	b := newBrowser(t, server.URL)
+	for path, want := range map[string]string{
+		"/":           "Who are you?",
+		"/whoami":     "",
+		"/notify.css": "color-scheme",
+		"/notify.js":  "new WebSocket",
+	} {
+		response, err := b.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: got %s %.200q, %v; want it to contain %q", path, response.Status, body, err, want)
+		}
+	}
+}
