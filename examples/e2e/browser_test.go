@@ -54,7 +54,7 @@ func open(t *testing.T, browser context.Context, url string) *window {
 		t.Fatal(err)
 	}
 	go w.watch(chromedp.Console(ctx))
-	w.do(chromedp.EmulateViewport(560, 640), chromedp.Navigate(url))
+	w.do(chromedp.EmulateViewport(520, 620, chromedp.EmulateScale(1.5)), chromedp.Navigate(url))
 	return w
 }
 
