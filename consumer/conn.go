@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tideway-go/tideway/layer"
 )
@@ -22,40 +23,49 @@ type Conn struct {
 	query  string
 	path   string
 	user   atomic.Pointer[User] // nil is the zero User
-	events events               // who handles what arrives; nil in a Func
 
 	// The connection's life as a context: a Conn is that scope, and handlers
 	// run on goroutines that nobody with a context of his own starts.
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	waited func() bool // stops the wait for the end of Setup.Handshake; false: it has come
+
 	mu          sync.Mutex // guards all below
+	events      events     // who handles what arrives; nil in a Func
 	request     *http.Request
-	header      http.Header // of the response, until it is sent
+	header      http.Header   // of the response, until it is sent
+	accepting   chan struct{} // closed when the Accept that is under way is over; nil without one
 	accepted    bool
 	refused     bool
+	preferred   string // the subprotocol that is chosen where Accept is implied
 	subprotocol string
+	pending     *CloseError    // a Close that came while accepting
 	channel     *layer.Channel // nil until first needed
-	failed      error          // the first failure of a handler
+	groups      []string       // that it joined
+	failed      error          // why it was refused, or the first failure of a handler
 	over        *CloseError    // how the connection ended, once it has
+	hurrying    *time.Timer    // runs from the end on, see hurry
 	inbox       inbox
 }
 
 // Setup is what a server knows of a connection when it begins. Programs that
 // serve consumers with package router never see one.
 type Setup struct {
-	Socket       Socket         // required
-	Layer        *layer.Layer   // required, unless no consumer uses groups or channels
-	Request      *http.Request  // of the handshake; required
-	Params       []Param        // what the path's wildcards matched
-	Subprotocols []string       // what the client offered, credentials left out
-	RemoteAddr   string         // the client's address
-	User         User           // who it is; the zero User is anonymous
-	Header       http.Header    // of the response; required
-	Logger       *slog.Logger   // required
-	Stats        *Stats         // counts; nil for none
-	Started      func(*Conn)    // called before the consumer begins; may be nil
-	OnUser       func(old User) // called after SetUser; may be nil
+	Socket       Socket          // required
+	Layer        *layer.Layer    // required, unless no consumer uses groups or channels
+	Request      *http.Request   // of the handshake; required
+	Handshake    context.Context // ends when nobody waits for Connect's decision any more; nil is never
+	Params       []Param         // what the path's wildcards matched
+	Subprotocols []string        // what the client offered, credentials left out
+	RemoteAddr   string          // the client's address
+	User         User            // who it is; the zero User is anonymous
+	Header       http.Header     // of the response; required
+	MaxGroups    int             // how many groups it may be in; 0 is 128, negative no limit
+	Logger       *slog.Logger    // required
+	Stats        *Stats          // counts; nil for none
+	Started      func(*Conn)     // called before the consumer begins; may be nil
+	OnUser       func(old User)  // called after the user changed; may be nil
 }
 
 // Param is one wildcard of a path and what it matched.
@@ -65,7 +75,7 @@ type Param struct{ Name, Value string }
 type Stats struct {
 	Received atomic.Int64 // messages from clients
 	Unknown  atomic.Int64 // layer messages of a type that no handler takes
-	Failed   atomic.Int64 // connections that ended by a handler's error or panic
+	Failed   atomic.Int64 // accepted connections of which a handler failed or panicked
 }
 
 func newConn(ctx context.Context, s Setup) *Conn {
@@ -73,20 +83,24 @@ func newConn(ctx context.Context, s Setup) *Conn {
 	c := &Conn{
 		ctx:     ctx,
 		cancel:  cancel,
-		setup:   s,
+		waited:  func() bool { return true },
 		params:  s.Params,
 		path:    s.Request.URL.Path,
 		query:   s.Request.URL.RawQuery,
 		request: s.Request,
 		header:  s.Header,
 	}
-	c.setup.Request, c.setup.Header = nil, nil
+	if s.Handshake != nil {
+		c.waited = context.AfterFunc(s.Handshake, cancel)
+	}
+	if u := s.User; !u.zero() { // a copy: a pointer into s would keep the request
+		c.user.Store(&u)
+	}
 	if s.Stats == nil {
-		c.setup.Stats = new(Stats)
+		s.Stats = new(Stats)
 	}
-	if !s.User.zero() {
-		c.user.Store(&s.User)
-	}
+	s.Request, s.Header, s.Handshake, s.User = nil, nil, nil, User{}
+	c.setup = s
 	return c
 }
 
@@ -119,29 +133,38 @@ func (c *Conn) Query() url.Values {
 	return q
 }
 
-// RemoteAddr returns the client's address, "host:port" or "host": that of the
-// browser where a trusted proxy tells it.
+// RemoteAddr returns the client's address, without a port: that of the browser
+// where a trusted proxy tells it. It is "" or "@" on a Unix socket.
 func (c *Conn) RemoteAddr() string { return c.setup.RemoteAddr }
 
 // User returns who stands behind the connection.
-func (c *Conn) User() User {
-	if u := c.user.Load(); u != nil {
-		return *u
-	}
-	return User{}
-}
+func (c *Conn) User() User { return c.user.Load().user() }
 
 // SetUser changes who stands behind the connection, as a login over the socket
 // does. Limits and kicks by user go by the new one from then on.
 func (c *Conn) SetUser(u User) {
-	old := c.User()
-	if u.zero() {
-		c.user.Store(nil)
-	} else {
-		c.user.Store(&u)
+	c.changedUser(c.user.Swap(u.pointer()))
+}
+
+// RenewUser puts now in the place of old, as a recheck of credentials does, and
+// reports whether it did: not if somebody logged in or out meanwhile, so that
+// the connection's user is no longer the [User.Same] as old.
+func (c *Conn) RenewUser(old, now User) bool {
+	for {
+		p := c.user.Load()
+		if !p.user().Same(old) {
+			return false
+		}
+		if c.user.CompareAndSwap(p, now.pointer()) {
+			c.changedUser(p)
+			return true
+		}
 	}
+}
+
+func (c *Conn) changedUser(old *User) {
 	if c.setup.OnUser != nil {
-		c.setup.OnUser(old)
+		c.setup.OnUser(old.user())
 	}
 }
 
@@ -155,8 +178,10 @@ func (c *Conn) Subprotocol() string {
 	return c.subprotocol
 }
 
-// Header returns the headers that go out when the connection is accepted; after
-// that it returns an empty one that nobody reads.
+// Header returns the headers that go out when the connection is accepted: set
+// what the client shall see of them before Accept. A refusal carries those of its
+// [DenyError] instead. Later it returns an empty one that nobody reads. It is for
+// one goroutine at a time.
 func (c *Conn) Header() http.Header {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,59 +191,22 @@ func (c *Conn) Header() http.Header {
 	return c.header
 }
 
-// Logger returns the connection's logger, which carries its path and address.
-func (c *Conn) Logger() *slog.Logger { return c.setup.Logger }
-
-// Accept completes the handshake, with a subprotocol that the client offered or
-// "" for none. A Connect that returns nil accepts by itself, and so does the
-// first Send; a second Accept does nothing.
-func (c *Conn) Accept(subprotocol string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.accept(subprotocol)
+// Logger returns a logger that names the connection's path and address.
+func (c *Conn) Logger() *slog.Logger {
+	return c.setup.Logger.With("path", c.path, "remote", c.RemoteAddr())
 }
 
-// accept is Accept with mu held.
-func (c *Conn) accept(subprotocol string) error {
-	switch {
-	case c.refused:
-		return ErrNotOpen
-	case c.accepted:
-		return nil
-	}
-	if subprotocol != "" && !contains(c.setup.Subprotocols, subprotocol) {
-		return fmt.Errorf("consumer: accept: the subprotocol %q was not offered; the client offered %q", subprotocol, c.setup.Subprotocols)
-	}
-	if err := c.setup.Socket.Accept(subprotocol, c.header); err != nil {
-		c.refused = true
-		return fmt.Errorf("consumer: accept: %w", err)
-	}
-	c.accepted, c.subprotocol = true, subprotocol
-	c.header = nil
-	if c.events == nil {
-		c.request = nil
-	}
-	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}
-
-// Send sends a message to the client. It returns when the message is queued;
-// when the client lags so far that its queue is full it waits for room, so that
-// a consumer is slowed by its own client alone. It fails when ctx ends first, or
-// when the connection is closed, perhaps as slow: *[CloseError] or [ErrNotOpen].
+// Send sends a message to the client, and accepts the connection if nobody has
+// yet. It returns when the message is queued; when the client lags so far that
+// its queue is full it waits for room, so that a consumer is slowed by its own
+// client alone. When ctx ends, or the write timeout passes, before there is
+// room, the connection is closed as slow. The error is the *[CloseError] with
+// which the connection ended, or [ErrNotOpen] when it was refused.
 func (c *Conn) Send(ctx context.Context, f Frame) error {
 	if f.Type != Text && f.Type != Binary {
 		return fmt.Errorf("consumer: send: a frame's type is %d; use TextFrame or BinaryFrame", f.Type)
 	}
-	if err := c.Accept(""); err != nil {
+	if err := c.accept(c.implied()); err != nil {
 		return err
 	}
 	return c.setup.Socket.Send(ctx, Prepare(f))
@@ -243,97 +231,4 @@ func marshal(v any) ([]byte, error) {
 		return nil, fmt.Errorf("consumer: %T as JSON: %w", v, err)
 	}
 	return data, nil
-}
-
-// Close ends the connection with a code and a reason (at most 123 bytes, a
-// longer one is cut), which the client is told behind what was sent before.
-// Before Accept it refuses the connection with 403. It does not wait. The first
-// Close counts; Disconnect runs with its code.
-func (c *Conn) Close(code StatusCode, reason string) {
-	c.mu.Lock()
-	if !c.accepted {
-		c.refused = true
-		if c.failed == nil {
-			c.failed = &DenyError{Reason: reason}
-		}
-		c.mu.Unlock()
-		return
-	}
-	c.inbox.closing(code)
-	c.mu.Unlock()
-	c.setup.Socket.Close(code, reason)
-}
-
-// Layer returns the channel layer of this connection.
-func (c *Conn) Layer() *layer.Layer { return c.setup.Layer }
-
-// ChannelName returns the name of the connection's own channel, to which any
-// process may send and which may be added to any group.
-func (c *Conn) ChannelName() string {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return ""
-	}
-	return ch.Name()
-}
-
-// ownChannel opens the connection's channel, once.
-func (c *Conn) ownChannel() (*layer.Channel, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.channel != nil:
-		return c.channel, nil
-	case c.inbox.ended:
-		return nil, ErrNotOpen
-	case c.setup.Layer == nil:
-		return nil, fmt.Errorf("consumer: this connection has no channel layer; give the router one")
-	}
-	ch, err := c.setup.Layer.Tap(context.Background(), (*tap)(c))
-	if err != nil {
-		return nil, fmt.Errorf("consumer: the connection's channel: %w", err)
-	}
-	c.channel = ch
-	return ch, nil
-}
-
-// GroupAdd makes the connection a member of a group until it ends. See
-// [layer.Layer.GroupAdd].
-func (c *Conn) GroupAdd(ctx context.Context, group string) error {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return err
-	}
-	return c.setup.Layer.GroupAdd(ctx, group, ch.Name())
-}
-
-// GroupDiscard takes the connection out of a group.
-func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return err
-	}
-	return c.setup.Layer.GroupDiscard(ctx, group, ch.Name())
-}
-
-// GroupSend sends to a group, of which the connection need not be a member. See
-// [layer.Layer.GroupSend].
-func (c *Conn) GroupSend(ctx context.Context, group string, p layer.Payload) error {
-	if c.setup.Layer == nil {
-		return fmt.Errorf("consumer: this connection has no channel layer; give the router one")
-	}
-	return c.setup.Layer.GroupSend(ctx, group, p)
-}
-
-// GroupSendOthers is GroupSend to all members but this connection.
-func (c *Conn) GroupSendOthers(ctx context.Context, group string, p layer.Payload) error {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return err
-	}
-	data, err := layer.Encode(p)
-	if err != nil {
-		return err
-	}
-	return c.setup.Layer.GroupSend(ctx, group, layer.Message{Data: data, Header: layer.Header{Sender: ch.Name()}})
 }

@@ -77,5 +77,12 @@ func (e *DenyError) Error() string {
 // Deny is a shorthand for a [DenyError].
 func Deny(status int, reason string) error { return &DenyError{Status: status, Reason: reason} }
 
-// ErrNotOpen is returned by Send on a connection that was refused or is closed.
-var ErrNotOpen = errors.New("consumer: the connection is not open")
+var (
+	// ErrNotOpen is returned by what needs a connection that is open, on one that
+	// was refused or has ended.
+	ErrNotOpen = errors.New("consumer: the connection is not open")
+
+	// ErrTooManyGroups is returned by [Conn.GroupAdd] over the limit of groups
+	// that one connection may be in (router.Limits.Groups).
+	ErrTooManyGroups = errors.New("consumer: the connection is in too many groups")
+)

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/tideway-go/tideway/layer"
@@ -11,28 +12,39 @@ import (
 // has its state in its variables and its clean-up in its defers, and asks for
 // what arrives by [Conn.Receive] or [Conn.Events]. A connection that it serves
 // costs two goroutines; those of a [Type] cost one.
+//
+// The function may go on for 10 s after its connection has ended, to work
+// through what the client sent last; then its context is cancelled. One that
+// does not receive learns of the end by that, or by the error of its next Send.
 type Func func(ctx context.Context, c *Conn) error
 
 // Serve calls f.
 func (f Func) Serve(ctx context.Context, c *Conn) error { return f(ctx, c) }
 
 // Event is what [Conn.Receive] returns: a client's message or one of the layer.
-// One of the two is set.
+// One of the two is set. A Message's data may be shared with other connections:
+// it must not be modified.
 type Event struct {
 	Frame   *Frame
 	Message *layer.Message
 }
 
+var errNotFunc = errors.New("consumer: Receive and Events are for a Func; the events of a Type arrive by themselves")
+
 // Receive accepts the connection, if nobody has yet, and waits for the next
 // event. When the connection has ended and all that the client sent is
 // received, the error is the *[CloseError] that ended it. It is for a [Func]:
-// one call at a time, and never in a handler of a [Type], whose events arrive by
-// themselves.
+// one call at a time, and never in a handler of a [Type], where it fails.
 func (c *Conn) Receive(ctx context.Context) (Event, error) {
-	if err := c.Accept(""); err != nil {
+	if err := c.accept(c.implied()); err != nil {
 		return Event{}, err
 	}
-	arrived := c.startReading()
+	c.mu.Lock()
+	arrived := c.inbox.arrived
+	c.mu.Unlock()
+	if arrived == nil {
+		return Event{}, errNotFunc
+	}
 	for {
 		if e := c.next(); e.Frame != nil || e.Message != nil {
 			return e, nil
@@ -64,19 +76,20 @@ func (c *Conn) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// startReading starts the goroutine that reads for Receive, once. It ends with
-// the connection; finish waits for that.
-func (c *Conn) startReading() chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.inbox.arrived == nil {
-		c.inbox.arrived = make(chan struct{}, 1)
-		c.inbox.woken = true // the channel may have filled before
-		go c.read()
-	}
-	return c.inbox.arrived
+// readAlong reads from the client beside a Func, so that the end is noticed and
+// pings are answered whether or not it receives. The goroutine ends with the
+// connection; finish waits for that. Mu is held.
+func (c *Conn) readAlong() {
+	c.inbox.arrived = make(chan struct{}, 1)
+	read := make(chan struct{})
+	c.inbox.read = read
+	go func() {
+		defer close(read)
+		c.read()
+	}()
 }
 
+// ending returns how the connection ended, once nothing of it is left to handle.
 func (c *Conn) ending() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,18 +97,4 @@ func (c *Conn) ending() error {
 		return nil
 	}
 	return c.over
-}
-
-// awaitEnd waits until the reader has ended.
-func (c *Conn) awaitEnd() {
-	for c.ending() == nil {
-		c.nextFrame()
-		c.mu.Lock()
-		arrived, over := c.inbox.arrived, c.over != nil
-		c.mu.Unlock()
-		if over || arrived == nil {
-			continue
-		}
-		<-arrived
-	}
 }

@@ -4,10 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/tideway-go/tideway/layer"
 )
@@ -33,8 +29,7 @@ type handler struct {
 // Table makes a consumer's message table. A second handler for one type, or a
 // type that is empty, is a mistake of the program: Table panics and says which.
 func Table[C any](handlers ...Handler[C]) Messages[C] {
-	t := &table{handlers: make(map[string]*handler, len(handlers)), told: map[string]time.Time{}}
-	t.build = t.makePlan
+	t := newTable()
 	for _, h := range handlers {
 		switch {
 		case h.handler == nil:
@@ -120,12 +115,15 @@ func Otherwise[C any](f func(*C, context.Context, *Conn, layer.Message) error) H
 }
 
 // JSON makes a Receive of a function that takes a message decoded. A binary
-// frame closes the connection with 1003; a text that is not JSON, or does not
-// fit into M, with 1007.
+// frame closes the connection with 1003; a text that is not JSON, is nested
+// deeper than 32, or does not fit into M, with 1007.
 func JSON[C, M any](f func(*C, context.Context, *Conn, M) error) func(*C, context.Context, *Conn, Frame) error {
 	return func(state *C, ctx context.Context, c *Conn, frame Frame) error {
 		if frame.Type != Text {
 			return &CloseError{StatusUnsupportedData, "send JSON in text frames"}
+		}
+		if tooDeep(frame.Data) {
+			return &CloseError{StatusInvalidPayload, fmt.Sprintf("JSON may be nested %d deep here", maxDepth)}
 		}
 		var v M
 		if err := json.Unmarshal(frame.Data, &v); err != nil {
@@ -136,146 +134,32 @@ func JSON[C, M any](f func(*C, context.Context, *Conn, M) error) func(*C, contex
 	}
 }
 
+// maxDepth is how deep objects and arrays of a client may be nested.
+const maxDepth = 32
+
+// tooDeep reports whether data, if it is JSON, is nested deeper than maxDepth.
+func tooDeep(data []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch b := data[i]; {
+		case b == '"':
+			quoted = !quoted
+		case quoted && b == '\\':
+			i++
+		case quoted:
+		case b == '{' || b == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case b == '}' || b == ']':
+			depth--
+		}
+	}
+	return false
+}
+
 // undecodable is a layer message that does not fit its handler. It ends nothing:
 // whoever sent it is not the client.
 type undecodable struct{ err error }
 
 func (e *undecodable) Error() string { return e.err.Error() }
-
-// table is an untyped message table.
-type table struct {
-	handlers  map[string]*handler
-	otherwise *handler
-	build     func(*layer.Batch) any // makePlan, made a func once
-
-	mu   sync.Mutex // guards told
-	told map[string]time.Time
-}
-
-// plan is what the connections of one table do with a batch.
-type plan struct {
-	frames  *Prepared // for the client; nil for none
-	unknown int       // messages that nobody handles
-	queue   bool      // the messages have to be handled one by one
-
-	table    *table
-	problems []problem // for the log, by whoever comes first
-	told     atomic.Bool
-}
-
-// problem is a message that came to nothing.
-type problem struct{ typ, why string }
-
-// tell logs the plan's problems, once for all connections.
-func (p *plan) tell(log *slog.Logger) {
-	if len(p.problems) > 0 && p.told.CompareAndSwap(false, true) {
-		for _, x := range p.problems {
-			p.table.tell(log, x.typ, x.why)
-		}
-	}
-}
-
-const whyUnknown = "nobody handles this type"
-
-var nothing = &plan{queue: true}
-
-// plan returns what to do with b. All connections share it.
-func (t *table) plan(b *layer.Batch) *plan {
-	if t == nil {
-		return nothing
-	}
-	return b.Once(t, t.build).(*plan)
-}
-
-func (t *table) find(typ string) *handler {
-	if h := t.handlers[typ]; h != nil {
-		return h
-	}
-	return t.otherwise
-}
-
-// makePlan builds one write of all of a batch, if it can be forwarded whole.
-func (t *table) makePlan(b *layer.Batch) any {
-	var frames []Frame
-	p := &plan{table: t}
-	for _, m := range b.Messages {
-		h := t.find(m.Type)
-		switch {
-		case h != nil && h.frame == nil, m.Header.Sender != "":
-			return nothing
-		case h == nil:
-			p.unknown++
-			p.problems = append(p.problems, problem{m.Type, whyUnknown})
-			continue
-		}
-		f, err := h.frame(m)
-		if err != nil {
-			p.problems = append(p.problems, problem{m.Type, err.Error()})
-			continue
-		}
-		frames = append(frames, f)
-	}
-	if len(frames) > 0 {
-		p.frames = Prepare(frames...)
-	}
-	return p
-}
-
-// handle does with one message, for one connection, what the table says.
-func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message) error {
-	if t == nil || t.find(m.Type) == nil {
-		c.setup.Stats.Unknown.Add(1)
-		t.tell(c.Logger(), m.Type, whyUnknown)
-		return nil
-	}
-	if m.Header.Sender != "" && m.Header.Sender == c.ChannelName() {
-		return nil
-	}
-	h := t.find(m.Type)
-	if h.frame != nil {
-		switch p := m.Once(h, h.prepare).(type) {
-		case *Prepared:
-			return c.setup.Socket.Send(ctx, p)
-		case error:
-			t.tell(c.Logger(), m.Type, p.Error())
-		}
-		return nil
-	}
-	err := h.call(state, ctx, c, m)
-	if u, ok := err.(*undecodable); ok {
-		t.tell(c.Logger(), m.Type, u.Error())
-		return nil
-	}
-	return err
-}
-
-// prepare makes the *Prepared of one message that queued, or the error that it
-// has none.
-func (h *handler) prepare(m *layer.Message) any {
-	f, err := h.frame(m)
-	if err != nil {
-		return err
-	}
-	return Prepare(f)
-}
-
-// tellInterval is the time between two lines about the same type.
-const tellInterval = time.Minute
-
-// tell logs a message that came to nothing, not more than once a minute for
-// each type.
-func (t *table) tell(log *slog.Logger, typ, why string) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	last, known := t.told[typ]
-	again := known && time.Since(last) < tellInterval || !known && len(t.told) >= 1000
-	if !again {
-		t.told[typ] = time.Now()
-	}
-	t.mu.Unlock()
-	if !again {
-		log.Warn("consumer: a layer message came to nothing", "type", typ, "why", why)
-	}
-}

@@ -2,13 +2,20 @@ package consumer
 
 import (
 	"context"
+	"time"
 
 	"github.com/tideway-go/tideway/layer"
 )
 
-// maxInbox is how many of a client's messages are read ahead while a handler
-// runs. Beyond it the client is no longer read from, so that TCP slows it down.
-const maxInbox = 16
+const (
+	// maxInbox is how many of a client's messages are read ahead while a handler
+	// runs. Beyond it the client is no longer read from, so that TCP slows it down.
+	maxInbox = 16
+
+	// roomCheck is how often a reader that waits for room looks whether the
+	// connection has ended.
+	roomCheck = time.Second
+)
 
 // inbox is what a connection has still to handle: the client's messages, and
 // the word that its channel holds something. A goroutine empties it, which lives
@@ -19,21 +26,27 @@ type inbox struct {
 	open    bool // handlers may run
 	running bool // the goroutine is at it
 	woken   bool // the channel may hold messages
-	ended   bool // nothing more is read from the client
-	drop    bool // what is left of the client's messages is not handled
+	stopped bool // what is left is not handled
+	turn    bool // the layer's messages come first: the two take turns
 	frames  []Frame
 	room    chan struct{} // what the reader waits at; nil while nobody does
 	idle    chan struct{} // what the end waits at; nil while nobody does
 	arrived chan struct{} // what Conn.Receive waits at; nil in a Type
+	read    chan struct{} // closed when a Func's reader has ended; nil without one
 }
 
-// closing notes that we end the connection. What the client sent before is
-// still handled when the server only goes away, not when it had enough.
-func (b *inbox) closing(code StatusCode) {
-	if code != StatusServiceRestart && code != StatusGoingAway {
-		b.drop = true
-		b.frames = nil
-		b.release()
+// stop lets nothing more be handled.
+func (b *inbox) stop() {
+	b.stopped = true
+	b.frames = nil
+	b.release()
+}
+
+// release lets a reader that waits for room go on.
+func (b *inbox) release() {
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
 	}
 }
 
@@ -53,27 +66,24 @@ var _ layer.Tap = (*tap)(nil)
 // forwarded. It runs on a dispatch shard of the layer and allocates nothing.
 func (t *tap) Offer(b *layer.Batch) bool {
 	c := (*Conn)(t)
-	if c.events == nil {
+	c.mu.Lock()
+	e, open, channel := c.events, c.inbox.open && !c.inbox.stopped, c.channel
+	c.mu.Unlock()
+	if !open {
 		return false
 	}
-	p := c.events.plan(b)
-	if p.queue || !c.isOpen() {
+	p := e.plan(b)
+	if p.queue {
 		return false
 	}
 	if p.unknown > 0 {
 		c.setup.Stats.Unknown.Add(int64(p.unknown))
 	}
 	p.tell(c.setup.Logger)
-	if p.frames != nil {
+	if p.frames != nil && (p.sender == "" || p.sender != channel.Name()) {
 		c.setup.Socket.Offer(p.frames) // an error means that the connection ends
 	}
 	return true
-}
-
-func (c *Conn) isOpen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.inbox.open
 }
 
 // Wake sees to it that the channel's messages are handled.
@@ -95,43 +105,48 @@ func (c *Conn) start() {
 		}
 		return
 	}
-	if b.open && !b.running && (b.woken || len(b.frames) > 0) {
+	if b.open && !b.running && c.waiting() {
 		b.running = true
 		go c.drain()
 	}
 }
 
-// openInbox lets handlers run. It is called when the connection is accepted.
+// waiting reports whether something is to be handled. Mu is held.
+func (c *Conn) waiting() bool {
+	b := &c.inbox
+	return !b.stopped && (len(b.frames) > 0 || b.woken && c.channel != nil)
+}
+
+// openInbox lets the handlers of a Type run. It is called when the connection
+// is accepted.
 func (c *Conn) openInbox() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inbox.open = true
+	c.inbox.arrived = nil // if an App around the Type accepted, it was read for a Func so far
 	c.request = nil
 	c.start()
 }
 
-// next takes what is to be handled next: a client's message, else one of the
-// layer, else neither.
-func (c *Conn) next() (e Event) {
+// next takes what is to be handled next, if there is anything. The client's
+// messages and the layer's take turns, so that neither starves the other.
+func (c *Conn) next() Event {
+	c.mu.Lock()
+	turn := c.inbox.turn
+	c.inbox.turn = !turn
+	c.mu.Unlock()
+	if turn {
+		if m := c.nextMessage(); m != nil {
+			return Event{Message: m}
+		}
+	}
 	if f := c.nextFrame(); f != nil {
 		return Event{Frame: f}
 	}
-	c.mu.Lock()
-	woken, channel := c.inbox.woken && c.channel != nil, c.channel
-	c.inbox.woken = false
-	c.mu.Unlock()
-	if !woken {
-		return e
+	if turn {
+		return Event{}
 	}
-	// Wake may come again as soon as Next reports false, not before.
-	m, some := channel.Next()
-	if !some {
-		return e
-	}
-	c.mu.Lock()
-	c.inbox.woken = true
-	c.mu.Unlock()
-	return Event{Message: &m}
+	return Event{Message: c.nextMessage()}
 }
 
 func (c *Conn) nextFrame() *Frame {
@@ -142,6 +157,7 @@ func (c *Conn) nextFrame() *Frame {
 		return nil
 	}
 	f := b.frames[0]
+	b.frames[0] = Frame{}
 	if b.frames = b.frames[1:]; len(b.frames) == 0 {
 		b.frames = nil
 	}
@@ -149,11 +165,28 @@ func (c *Conn) nextFrame() *Frame {
 	return &f
 }
 
-// release lets a reader that waits for room go on. Conn.mu is held.
-func (b *inbox) release() {
-	if b.room != nil {
-		close(b.room)
-		b.room = nil
+// nextMessage takes a message from the channel, leaving out what the connection
+// itself sent to the others.
+func (c *Conn) nextMessage() *layer.Message {
+	for {
+		c.mu.Lock()
+		woken, channel := c.inbox.woken && c.channel != nil && !c.inbox.stopped, c.channel
+		c.inbox.woken = false
+		c.mu.Unlock()
+		if !woken {
+			return nil
+		}
+		// Wake may come again as soon as Next reports false, not before.
+		m, some := channel.Next()
+		if !some {
+			return nil
+		}
+		c.mu.Lock()
+		c.inbox.woken = true
+		c.mu.Unlock()
+		if m.Header.Sender == "" || m.Header.Sender != channel.Name() {
+			return &m
+		}
 	}
 }
 
@@ -183,10 +216,10 @@ func (c *Conn) drain() {
 func (c *Conn) rest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := &c.inbox
-	if len(b.frames) > 0 || b.woken && c.channel != nil {
+	if c.waiting() {
 		return false
 	}
+	b := &c.inbox
 	b.running = false
 	if b.idle != nil {
 		close(b.idle)
@@ -200,17 +233,24 @@ func (c *Conn) put(f Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.inbox
-	for len(b.frames) >= maxInbox && !b.drop {
-		if b.room == nil {
-			b.room = make(chan struct{})
-		}
-		room := b.room
-		c.mu.Unlock()
-		<-room
-		c.mu.Lock()
+	for len(b.frames) >= maxInbox && c.setup.Socket.Err() == nil {
+		c.awaitRoom()
 	}
-	if !b.drop {
+	if !b.stopped {
 		b.frames = append(b.frames, f)
 		c.start()
+	}
+}
+
+// awaitRoom waits until something was taken out, or for a moment. Mu is held,
+// and given up meanwhile.
+func (c *Conn) awaitRoom() {
+	room := make(chan struct{})
+	c.inbox.room = room
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	select {
+	case <-room:
+	case <-time.After(roomCheck):
 	}
 }

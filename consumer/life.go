@@ -13,9 +13,10 @@ import (
 type App interface {
 	// Serve runs one connection from before its handshake is answered to its
 	// end. An error before it was accepted refuses it: a *[DenyError] with its
-	// status, any other with 500. Later, a *[CloseError] closes it with its
-	// code, any other, and a panic, with 1011, and is logged. nil closes with
-	// 1000.
+	// status, a *[CloseError] as [Conn.Close] does, any other with 500. Later, a
+	// CloseError closes it with its code, a DenyError with the code that means
+	// the same, any other, and a panic, with 1011, and is logged. nil closes
+	// with 1000.
 	Serve(ctx context.Context, c *Conn) error
 }
 
@@ -51,9 +52,10 @@ const (
 // in any case, as its last deed. Handlers' contexts descend from ctx. It is for
 // servers; programs use package router.
 func Run(ctx context.Context, app App, s Setup, done func(Result)) {
+	started := s.Started
 	c := newConn(ctx, s)
-	if s.Started != nil {
-		s.Started(c)
+	if started != nil {
+		started(c)
 	}
 	err := errGoexit
 	defer func() { done(c.finish(err)) }()
@@ -75,18 +77,16 @@ func (c *Conn) fail(err error) {
 	if err == nil {
 		return
 	}
-	code, reason := StatusInternalError, "internal error"
-	var ce *CloseError
-	if errors.As(err, &ce) {
-		code, reason = ce.Code, ce.Reason
-	}
+	e := closing(err)
+	_, meant := errors.AsType[*CloseError](err)
+	_, denied := errors.AsType[*DenyError](err)
 	c.mu.Lock()
-	harmless := ce != nil || c.inbox.ended && (errors.Is(err, ErrNotOpen) || errors.Is(err, context.Canceled))
-	if c.failed == nil && !harmless {
+	late := c.over != nil && (errors.Is(err, ErrNotOpen) || errors.Is(err, context.Canceled))
+	if c.failed == nil && !meant && !denied && !late {
 		c.failed = err
 	}
 	c.mu.Unlock()
-	c.Close(code, reason)
+	c.Close(e.Code, e.Reason)
 }
 
 // read takes the client's messages until the connection ends.
@@ -102,6 +102,20 @@ func (c *Conn) read() {
 	}
 }
 
+// readOut returns when the connection has ended, reading unless a Func's reader
+// does that.
+func (c *Conn) readOut() {
+	c.mu.Lock()
+	reader, over := c.inbox.read, c.over
+	c.mu.Unlock()
+	switch {
+	case reader != nil:
+		<-reader
+	case over == nil:
+		c.read()
+	}
+}
+
 // end notes that the connection has ended: at once it leaves its groups; what
 // handlers still do, they do on borrowed time.
 func (c *Conn) end(err error) {
@@ -109,7 +123,7 @@ func (c *Conn) end(err error) {
 	errors.As(err, &over)
 	c.mu.Lock()
 	c.over = over
-	c.inbox.ended = true
+	c.hurrying = time.AfterFunc(leaveGrace, c.hurry)
 	channel := c.channel
 	c.start()
 	c.mu.Unlock()
@@ -125,65 +139,54 @@ func (c *Conn) ended() *CloseError {
 	return c.over
 }
 
-// settle waits until no handler runs and nothing is left to handle. Handlers
-// that take too long have their context cancelled.
-func (c *Conn) settle() {
+// hurry ends the time that handlers have left after the connection's end.
+func (c *Conn) hurry() {
 	c.mu.Lock()
-	b := &c.inbox
-	if !b.running {
-		c.mu.Unlock()
-		return
-	}
-	idle := make(chan struct{})
-	b.idle = idle
+	c.inbox.stop()
+	running := c.inbox.running
 	c.mu.Unlock()
-	t := time.AfterFunc(leaveGrace, func() {
-		c.setup.Logger.Warn("consumer: a handler is still running though its client left; its context is cancelled now", "after", leaveGrace)
-		c.cancel()
-	})
-	defer t.Stop()
-	<-idle
+	if running {
+		c.Logger().Warn("consumer: a handler is still running though its client left; its context is cancelled now", "after", leaveGrace)
+	}
+	c.cancel()
+}
+
+// settle waits until no handler runs, and lets none run any more.
+func (c *Conn) settle() {
+	for {
+		c.mu.Lock()
+		b := &c.inbox
+		if !b.running {
+			b.open = false
+			c.hurrying.Stop()
+			c.mu.Unlock()
+			return
+		}
+		idle := make(chan struct{})
+		b.idle = idle
+		c.mu.Unlock()
+		<-idle
+	}
 }
 
 // finish does what is left to do when the App is through with the connection.
 func (c *Conn) finish(err error) Result {
 	defer c.cancel()
-	c.mu.Lock()
-	accepted, read := c.accepted, c.inbox.arrived != nil || c.over != nil
-	if !accepted {
-		c.refused = true
-	}
-	c.mu.Unlock()
-	if !accepted {
-		c.end(&CloseError{Code: StatusAbnormalClosure})
+	if c.refuse() {
+		if c.ended() == nil {
+			c.end(&CloseError{Code: StatusAbnormalClosure})
+		}
+		c.settle()
 		return c.refusal(err)
 	}
-	if err != nil {
-		c.fail(err)
-	}
+	c.fail(err)
 	c.Close(StatusNormalClosure, "")
-	if read {
-		c.awaitEnd()
-	} else {
-		c.read()
-	}
+	c.readOut()
+	c.settle()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed != nil {
 		c.setup.Stats.Failed.Add(1)
 	}
 	return Result{Accepted: true, Code: c.over.Code, Reason: c.over.Reason, Err: c.failed}
-}
-
-// refusal is the result of a connection that was never accepted.
-func (c *Conn) refusal(err error) Result {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		err = c.failed
-	}
-	if err == nil {
-		err = &DenyError{Reason: "the consumer ended without accepting"}
-	}
-	return Result{Code: StatusAbnormalClosure, Err: err}
 }

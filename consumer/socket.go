@@ -32,6 +32,10 @@ type Socket interface {
 	// the peer reads.
 	Offer(p *Prepared) error
 
+	// Err returns why the connection ended, as a *CloseError, or nil while it is
+	// open. It is for whoever cannot Read at the moment.
+	Err() error
+
 	// Close starts the close handshake, behind what is queued: code and reason
 	// go to the peer, Read returns, sends fail from then on. The first call
 	// counts. It never waits.

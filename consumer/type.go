@@ -22,7 +22,8 @@ type Type[C any] struct {
 	// Connect decides about a connection whose handshake is still open. nil
 	// accepts it, unless Connect did so itself; an error refuses it: a
 	// *[DenyError] with its status, any other with 500. Messages for groups that
-	// it joins wait until it has returned.
+	// it joins wait until it has returned. Its context ends when nobody waits
+	// for the decision any more.
 	Connect func(*C, context.Context, *Conn) error
 
 	// Receive gets each message of the client. An error ends the connection: a
@@ -59,11 +60,28 @@ func (t Type[C]) Serve(ctx context.Context, c *Conn) error {
 	if s.state == nil {
 		s.state = new(C)
 	}
-	if t.Layer != nil {
-		c.setup.Layer = t.Layer
+	if err := c.adopt(s, t.Layer); err != nil {
+		return err
+	}
+	return c.live(ctx, s, t.Groups, t.Subprotocols)
+}
+
+// adopt makes s the connection's consumer.
+func (c *Conn) adopt(s events, l *layer.Layer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.events != nil:
+		return errors.New("consumer: two Types cannot serve one connection")
+	case c.refused:
+		return ErrNotOpen
+	case l != nil && c.channel != nil && l != c.setup.Layer:
+		return errors.New("consumer: Type.Layer: the connection has a channel on another layer already")
+	case l != nil:
+		c.setup.Layer = l
 	}
 	c.events = s
-	return c.live(ctx, s, t.Groups, t.Subprotocols)
+	return nil
 }
 
 // session is one connection of a Type. It is all that is generic about it.
@@ -87,10 +105,10 @@ func (s *session[C]) receive(ctx context.Context, c *Conn, f Frame) error {
 }
 
 func (s *session[C]) message(ctx context.Context, c *Conn, m *layer.Message) error {
-	return s.typ.Messages.table.handle(s.state, ctx, c, m)
+	return s.typ.Messages.table.orNone().handle(s.state, ctx, c, m)
 }
 
-func (s *session[C]) plan(b *layer.Batch) *plan { return s.typ.Messages.table.plan(b) }
+func (s *session[C]) plan(b *layer.Batch) *plan { return s.typ.Messages.table.orNone().plan(b) }
 
 func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
 	if s.typ.Disconnect != nil {
@@ -107,15 +125,16 @@ type lifecycle interface {
 
 // live runs a connection's whole life.
 func (c *Conn) live(ctx context.Context, s lifecycle, groups, subprotocols []string) error {
+	c.prefer(subprotocols)
 	if err := c.declare(ctx, groups); err != nil {
 		return err
 	}
 	defer c.disconnect(ctx, s)
-	if err := c.begin(ctx, s, subprotocols); err != nil {
+	if err := c.begin(ctx, s); err != nil {
 		return err
 	}
 	c.openInbox()
-	c.read()
+	c.readOut()
 	return nil
 }
 
@@ -131,48 +150,36 @@ func (c *Conn) declare(ctx context.Context, groups []string) error {
 
 // begin runs Connect and accepts. Its error refuses the connection; a Connect
 // that fails after it accepted by itself ends it like any handler.
-func (c *Conn) begin(ctx context.Context, s lifecycle, subprotocols []string) error {
+func (c *Conn) begin(ctx context.Context, s lifecycle) error {
 	err := guard(func() error { return s.connect(ctx, c) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.accepted && err != nil:
-		c.mu.Unlock()
-		c.fail(err)
-		c.mu.Lock()
-		return nil
-	case err != nil:
-		c.refused = true
+	if err == nil {
+		return c.accept(c.implied())
+	}
+	if c.refuse() {
 		return err
-	case c.refused: // by Close
-		return c.failed
 	}
-	return c.accept(c.choose(subprotocols))
-}
-
-// choose returns the first of our subprotocols that the client offered.
-func (c *Conn) choose(ours []string) string {
-	for _, p := range ours {
-		if contains(c.setup.Subprotocols, p) {
-			return p
-		}
-	}
-	return ""
+	c.fail(err)
+	return nil
 }
 
 // disconnect ends what begin began. It is deferred, so that it runs whatever
 // happens.
 func (c *Conn) disconnect(ctx context.Context, s lifecycle) {
-	over := c.ended()
-	if over == nil { // refused, or Connect ended its goroutine
-		over = &CloseError{Code: StatusAbnormalClosure}
-		c.end(over)
+	switch {
+	case c.ended() != nil:
+	case c.refuse():
+		c.end(&CloseError{Code: StatusAbnormalClosure})
+	default: // Connect accepted, and then ended its goroutine
+		c.fail(errGoexit)
+		c.readOut()
 	}
 	c.settle()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
 	defer cancel()
-	err := guard(func() error { s.disconnect(ctx, c, over.Code); return nil })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failed = errors.Join(c.failed, err)
+	code := c.ended().Code
+	if err := guard(func() error { s.disconnect(ctx, c, code); return nil }); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.failed = errors.Join(c.failed, err)
+	}
 }

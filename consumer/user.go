@@ -36,3 +36,19 @@ func (u User) Same(v User) bool { return u.ID == v.ID && u.Session == v.Session 
 // zero reports whether nothing is known: an anonymous visitor may still have a
 // session, which a login over the socket needs.
 func (u User) zero() bool { return u.Anonymous() && u.Session == "" && u.Data == nil }
+
+// pointer returns a copy of u to point at, nil for the zero User.
+func (u User) pointer() *User {
+	if u.zero() {
+		return nil
+	}
+	return &u
+}
+
+// user is the inverse of pointer.
+func (u *User) user() User {
+	if u == nil {
+		return User{}
+	}
+	return *u
+}

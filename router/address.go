@@ -9,21 +9,24 @@ import (
 	"strings"
 )
 
-// parseProxies reads addresses and networks.
-func parseProxies(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
+// parseProxies reads addresses and networks, and "unix".
+func parseProxies(list []string) (out []netip.Prefix, unix bool, err error) {
 	for _, text := range list {
+		if text == "unix" {
+			unix = true
+			continue
+		}
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			a, aerr := netip.ParseAddr(text)
 			if aerr != nil {
-				return nil, fmt.Errorf(`router: Options.TrustedProxies has %q; write an address ("10.0.0.7") or a network ("10.0.0.0/8")`, text)
+				return nil, false, fmt.Errorf(`router: Options.TrustedProxies has %q; write an address ("10.0.0.7"), a network ("10.0.0.0/8") or "unix"`, text)
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		out = append(out, p)
 	}
-	return out, nil
+	return out, unix, nil
 }
 
 // clientAddr returns the address of whoever speaks to us: the peer's, or, where
@@ -60,7 +63,7 @@ func addrOf(addr string) string {
 func (s *settings) trusted(addr string) bool {
 	a, err := netip.ParseAddr(addr)
 	if err != nil {
-		return false
+		return s.unix && (addr == "" || strings.HasPrefix(addr, "@") || strings.HasPrefix(addr, "/"))
 	}
 	a = a.Unmap()
 	return slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(a) })

@@ -51,22 +51,7 @@ func (r *Router) answerKick(_ context.Context, args json.RawMessage) (any, error
 	}
 	setDefault(&k.Code, consumer.StatusForbidden)
 	setDefault(&k.Reason, "closed by an operator")
-	n := 0
-	for _, c := range r.conns.list(k.User) {
-		if u := r.conns.userOf(c); k.Session == "" || u.Session == k.Session {
-			r.conns.close(c, &consumer.CloseError{Code: k.Code, Reason: k.Reason})
-			n++
-		}
-	}
-	return n, nil
-}
-
-// userOf returns who stands behind a connection that has begun.
-func (g *registry) userOf(c *connection) consumer.User {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c.conn == nil {
-		return consumer.User{ID: c.user}
-	}
-	return c.conn.User()
+	return r.conns.close(k.User, func(u consumer.User) bool {
+		return k.Session == "" || u.Session == k.Session
+	}, &consumer.CloseError{Code: k.Code, Reason: k.Reason}), nil
 }

@@ -43,9 +43,13 @@ type Options struct {
 	// 1 minute; negative is at expiry alone.
 	RecheckEvery time.Duration
 
+	// NotFound answers a request whose path no route matches: the site's pages,
+	// or another Router. Default: 404, and a line in the log.
+	NotFound http.Handler
+
 	// TrustedProxies are the addresses or networks ("10.0.0.0/8") whose
-	// X-Forwarded-For says who the client is. Default none: the header is
-	// ignored.
+	// X-Forwarded-For says who the client is; "unix" is whoever comes by a Unix
+	// socket. Default none: the header is ignored.
 	TrustedProxies []string
 
 	// MaxConnections is how many connections the router serves; more are
@@ -53,8 +57,9 @@ type Options struct {
 	MaxConnections int
 
 	// MaxPerUser and MaxPerAddress bound the connections of one user, who is
-	// not anonymous, and of one client address; more are refused with 429.
-	// Default 50 and 200; negative is no limit. Nobody is ever evicted.
+	// not anonymous, and of one client address, or with IPv6 one /64; more are
+	// refused with 429. Default 50 and 200; negative is no limit. Nobody is ever
+	// evicted.
 	MaxPerUser, MaxPerAddress int
 
 	// HandshakeTimeout is how long authentication and Connect may take to
@@ -70,7 +75,8 @@ type Options struct {
 }
 
 // Limits bound one connection. For each field zero is the default; negative
-// values of rates and of PingInterval turn them off.
+// values of rates, MessageSize, MessageTime, PingInterval and Groups turn them
+// off.
 type Limits struct {
 	MessageSize    int64         // inbound, bytes; default 64 KiB; more closes with 1009
 	MessageTime    time.Duration // from a message's first byte to its last; default 30 s; more closes with 1008
@@ -85,6 +91,7 @@ type Limits struct {
 	PingInterval   time.Duration // silence after which we ping; default 25 s, below the 60 s of common proxies
 	PongTimeout    time.Duration // for an answer to a ping; default 20 s; the connection counts as lost then
 	CloseHandshake time.Duration // for the peer to answer our close; default 5 s
+	Groups         int           // that the connection may be in; default 128, negative is no limit
 }
 
 // Authenticator finds out who opens a connection, and whether that still holds
@@ -110,6 +117,7 @@ type settings struct {
 	origins *originRules
 	hosts   *hostRules
 	proxies []netip.Prefix
+	unix    bool // peers of Unix sockets are trusted
 }
 
 func (o *Options) resolve() (*settings, error) {
@@ -138,7 +146,7 @@ func (o *Options) resolve() (*settings, error) {
 	if s.hosts, err = newHostRules(s.Hosts); err != nil {
 		return nil, err
 	}
-	s.proxies, err = parseProxies(s.TrustedProxies)
+	s.proxies, s.unix, err = parseProxies(s.TrustedProxies)
 	return s, err
 }
 

@@ -3,6 +3,8 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -71,21 +73,17 @@ func (g *registry) due(now time.Time) (out []*connection) {
 
 // recheck looks at one connection's credentials.
 func (r *Router) recheck(c *connection) {
-	ctx, cancel := context.WithTimeout(r.base, recheckTimeout)
-	defer cancel()
 	old := c.conn.User()
-	now, err := r.set.Authenticate.Recheck(ctx, old)
+	now, err := r.askAgain(old)
 	if err == nil && now.Anonymous() && !old.Anonymous() {
 		err = &consumer.CloseError{Code: consumer.StatusUnauthorized, Reason: "no longer logged in"}
 	}
 	if err == nil {
-		if c.conn.User().Same(old) { // it did not change meanwhile
-			c.conn.SetUser(now)
-		}
+		c.conn.RenewUser(old, now) // unless somebody logged in or out meanwhile
 		return
 	}
-	var ce *consumer.CloseError
-	if !errors.As(err, &ce) {
+	ce, ok := errors.AsType[*consumer.CloseError](err)
+	if !ok {
 		ce = &consumer.CloseError{Code: consumer.StatusUnauthorized, Reason: "the credentials are no longer valid"}
 	}
 	expired := !old.Expires.IsZero() && !time.Now().Before(old.Expires)
@@ -94,6 +92,28 @@ func (r *Router) recheck(c *connection) {
 		r.conns.move(c)
 		return
 	}
-	r.set.Logger.Info("router: credentials no longer hold", "remote", c.address, "err", err)
-	r.conns.close(c, ce)
+	r.set.Logger.Info("router: credentials no longer hold", "remote", c.address, "code", int(ce.Code), "err", err)
+	r.conns.mu.Lock()
+	defer r.conns.mu.Unlock()
+	if c.who().Same(old) {
+		c.close(ce)
+	}
 }
+
+// askAgain is the authenticator's Recheck, bounded, and with a panic or a timeout
+// made what they are: no word about the user.
+func (r *Router) askAgain(u consumer.User) (now consumer.User, err error) {
+	ctx, cancel := context.WithTimeout(r.base, recheckTimeout)
+	defer cancel()
+	defer func() {
+		switch v := recover(); {
+		case v != nil:
+			err = fmt.Errorf("%w: the authenticator panicked: %v\n%s", errNoWord, v, debug.Stack())
+		case err != nil && ctx.Err() != nil:
+			err = fmt.Errorf("%w: %w", errNoWord, err)
+		}
+	}()
+	return r.set.Authenticate.Recheck(ctx, u)
+}
+
+var errNoWord = &consumer.CloseError{Code: consumer.StatusTryAgainLater, Reason: "the credentials cannot be checked now"}

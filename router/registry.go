@@ -2,7 +2,7 @@ package router
 
 import (
 	"fmt"
-	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,14 +10,15 @@ import (
 	"github.com/tideway-go/tideway/consumer"
 )
 
-// connection is one connection in the router's books, from before Connect to
-// its end.
+// connection is one connection in the router's books, from before authentication
+// to its end.
 type connection struct {
 	router  *Router
 	address string
 
 	// Guarded by registry.mu.
 	conn    *consumer.Conn // nil until Run has begun
+	first   *consumer.User // who it was then; nil before authentication and once Run has begun
 	user    string         // by whom it is counted
 	closing *consumer.CloseError
 	recheck time.Time // when the credentials are to be looked at; zero is never
@@ -25,24 +26,35 @@ type connection struct {
 
 // start notes the Conn. One that was to be closed before it began is closed now.
 func (c *connection) start(conn *consumer.Conn) {
-	c.router.conns.mu.Lock()
-	c.conn = conn
-	closing := c.closing
-	c.router.conns.mu.Unlock()
-	c.router.conns.move(c)
-	if closing != nil {
-		conn.Close(closing.Code, closing.Reason)
+	g := &c.router.conns
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.conn, c.first = conn, nil
+	if c.closing != nil {
+		conn.Close(c.closing.Code, c.closing.Reason)
 	}
+}
+
+// who returns the connection's user. Registry.mu is held.
+func (c *connection) who() consumer.User {
+	switch {
+	case c.conn != nil:
+		return c.conn.User()
+	case c.first != nil:
+		return *c.first
+	}
+	return consumer.User{}
 }
 
 // registry is who is connected: for limits, kicks, rechecks and the drain.
 type registry struct {
 	set     *settings
 	refused atomic.Int64
-	left    sync.WaitGroup // the connections; Add only while not drained
 
 	mu      sync.Mutex // guards all below
 	drained bool
+	empty   chan struct{} // closed when nothing is left of any connection after drained
+	left    int           // connections of which something is left
 	all     map[*connection]struct{}
 	users   map[string]map[*connection]struct{}
 	from    map[string]int // connections by address
@@ -50,15 +62,18 @@ type registry struct {
 
 func (g *registry) init(set *settings) {
 	g.set = set
+	g.empty = make(chan struct{})
 	g.all = map[*connection]struct{}{}
 	g.users = map[string]map[*connection]struct{}{}
 	g.from = map[string]int{}
 }
 
-func (g *registry) open() int {
+// open returns how many connections there are, and how many of which something
+// is left: those say goodbye.
+func (g *registry) open() (open, left int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.all)
+	return len(g.all), g.left
 }
 
 func (g *registry) draining() bool {
@@ -68,31 +83,52 @@ func (g *registry) draining() bool {
 }
 
 // enter counts a connection in, or says why there is no room for it.
-func (g *registry) enter(c *connection, u consumer.User) (*consumer.DenyError, string) {
+func (g *registry) enter(c *connection) (*consumer.DenyError, string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	site := siteOf(c.address)
 	switch {
 	case g.drained:
 		return unavailable("the server restarts"), "the router is shutting down"
 	case over(len(g.all), g.set.MaxConnections):
 		return unavailable("the server is full"), fmt.Sprintf("%d connections are open (Options.MaxConnections)", len(g.all))
-	case over(g.from[c.address], g.set.MaxPerAddress):
+	case site != "" && over(g.from[site], g.set.MaxPerAddress):
 		return tooMany("too many connections from this address"),
-			fmt.Sprintf("%d connections from this address are open (Options.MaxPerAddress); behind a proxy, set Options.TrustedProxies", g.from[c.address])
-	case !u.Anonymous() && over(len(g.users[u.ID]), g.set.MaxPerUser):
-		return tooMany("too many connections of this user"), fmt.Sprintf("%d connections of this user are open (Options.MaxPerUser)", len(g.users[u.ID]))
+			fmt.Sprintf("%d connections from %s are open (Options.MaxPerAddress); behind a proxy, set Options.TrustedProxies", g.from[site], site)
 	}
-	g.left.Add(1)
+	g.left++
 	g.all[c] = struct{}{}
-	g.from[c.address]++
+	g.from[site]++
+	return nil, ""
+}
+
+// identify books a connection under its user, or says why there is no room.
+func (g *registry) identify(c *connection, u consumer.User) (*consumer.DenyError, string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := len(g.users[u.ID]); !u.Anonymous() && over(n, g.set.MaxPerUser) {
+		return tooMany("too many connections of this user"), fmt.Sprintf("%d connections of the user %q are open (Options.MaxPerUser)", n, u.ID)
+	}
+	c.first = &u
 	g.count(c, u)
 	return nil, ""
 }
 
 func over(n, limit int) bool { return limit >= 0 && n >= limit }
 
-func tooMany(reason string) *consumer.DenyError {
-	return &consumer.DenyError{Status: http.StatusTooManyRequests, Reason: reason, Header: retryAfter(30)}
+// siteOf is by what connections are counted: an IPv4 address, or the /64 of an
+// IPv6 address, out of which a client may choose as it likes. A Unix socket has
+// none.
+func siteOf(address string) string {
+	a, err := netip.ParseAddr(address)
+	switch {
+	case err != nil:
+		return ""
+	case a.Is4():
+		return address
+	}
+	p, _ := a.WithZone("").Prefix(64)
+	return p.String()
 }
 
 // count books a connection under its user. Mu is held.
@@ -129,8 +165,8 @@ func (g *registry) nextRecheck(u consumer.User) time.Time {
 func (g *registry) move(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, ok := g.all[c]; ok && c.conn != nil {
-		g.count(c, c.conn.User())
+	if _, ok := g.all[c]; ok {
+		g.count(c, c.who())
 	}
 }
 
@@ -138,44 +174,48 @@ func (g *registry) move(c *connection) {
 func (g *registry) leave(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, ok := g.all[c]; !ok {
-		return
-	}
 	g.count(c, consumer.User{})
 	delete(g.all, c)
-	if g.from[c.address]--; g.from[c.address] == 0 {
-		delete(g.from, c.address)
+	site := siteOf(c.address)
+	if g.from[site]--; g.from[site] == 0 {
+		delete(g.from, site)
 	}
 }
 
 // gone says that nothing of a connection is left.
-func (g *registry) gone(*connection) { g.left.Done() }
+func (g *registry) gone() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.left--; g.left == 0 && g.drained {
+		close(g.empty)
+	}
+}
 
-// list returns the connections of a user, or all with "".
-func (g *registry) list(user string) []*connection {
+// close ends all connections of a user, or with "" of everybody, that match, and
+// returns how many there were: also those whose Connect has yet to begin.
+func (g *registry) close(user string, match func(consumer.User) bool, e *consumer.CloseError) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	from := g.all
 	if user != "" {
 		from = g.users[user]
 	}
-	out := make([]*connection, 0, len(from))
 	for c := range from {
-		out = append(out, c)
+		if match(c.who()) {
+			c.close(e)
+			n++
+		}
 	}
-	return out
+	return n
 }
 
-// close ends a connection, also one whose Connect has yet to begin.
-func (g *registry) close(c *connection, e *consumer.CloseError) {
-	g.mu.Lock()
-	conn := c.conn
-	if conn == nil && c.closing == nil {
+// close ends a connection, which does not wait. Registry.mu is held.
+func (c *connection) close(e *consumer.CloseError) {
+	c.recheck = time.Time{}
+	if c.conn != nil {
+		c.conn.Close(e.Code, e.Reason)
+	} else if c.closing == nil {
 		c.closing = e
-	}
-	g.mu.Unlock()
-	if conn != nil {
-		conn.Close(e.Code, e.Reason)
 	}
 }
 
@@ -183,5 +223,11 @@ func (g *registry) close(c *connection, e *consumer.CloseError) {
 func (g *registry) drain() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.drained {
+		return
+	}
 	g.drained = true
+	if g.left == 0 {
+		close(g.empty)
+	}
 }

@@ -88,7 +88,7 @@ func wildcards(pattern string) (names []string) {
 	return names
 }
 
-// Routes yields the table, sorted by pattern.
+// Routes yields the table, sorted by pattern, without [Options].Prefix.
 func (r *Router) Routes() iter.Seq2[string, consumer.App] {
 	return func(yield func(string, consumer.App) bool) {
 		for _, p := range slices.Sorted(maps.Keys(r.table)) {
@@ -104,14 +104,15 @@ type Stats struct {
 	Open     int   // connections that are open now
 	Received int64 // messages from clients
 	Unknown  int64 // layer messages whose type no handler took, one per connection
-	Failed   int64 // connections that ended by a handler's error or panic
+	Failed   int64 // accepted connections of which a handler failed or panicked
 	Refused  int64 // handshakes that were refused
 }
 
 // Stats returns the router's counts since it was made.
 func (r *Router) Stats() Stats {
+	open, _ := r.conns.open()
 	return Stats{
-		Open:     r.conns.open(),
+		Open:     open,
 		Received: r.stats.Received.Load(),
 		Unknown:  r.stats.Unknown.Load(),
 		Failed:   r.stats.Failed.Load(),
@@ -126,8 +127,8 @@ type outerKey struct{}
 // upgrade what must be refused, with a line in the log that says why. See the
 // package documentation for the order of the checks.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if _, pattern := r.mux.Handler(req); pattern == "" {
-		r.deny(w, req, &consumer.DenyError{Status: http.StatusNotFound, Reason: "no consumer at this path"}, "no route matches the path")
+	if h, pattern := r.mux.Handler(req); !isRoute(h) {
+		r.notFound(w, req, pattern)
 		return
 	}
 	if names := wildcards(req.Pattern); len(names) > 0 {
@@ -135,6 +136,25 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		req = req.WithContext(context.WithValue(req.Context(), outerKey{}, paramsOf(req, names, nil)))
 	}
 	r.mux.ServeHTTP(w, req)
+}
+
+func isRoute(h http.Handler) bool {
+	_, ok := h.(*route)
+	return ok
+}
+
+// notFound answers a path that no route matches. A pattern is given where
+// ServeMux would redirect to it, which a browser's WebSocket does not follow.
+func (r *Router) notFound(w http.ResponseWriter, req *http.Request, pattern string) {
+	if r.set.NotFound != nil {
+		r.set.NotFound.ServeHTTP(w, req)
+		return
+	}
+	why := "no route matches the path"
+	if pattern != "" {
+		why = fmt.Sprintf("no route matches the path as it is written; %q would match it with a slash at its end, and without double slashes and dots", pattern)
+	}
+	r.deny(w, req, &consumer.DenyError{Status: http.StatusNotFound, Reason: "no consumer at this path"}, why)
 }
 
 // paramsOf reads path values. What is in outer stays where an inner pattern

@@ -3,15 +3,10 @@ package router
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/tideway-go/tideway/consumer"
-	"github.com/tideway-go/tideway/layer"
-	"github.com/tideway-go/tideway/router/internal/socket"
 )
 
 // route serves one pattern of the table.
@@ -30,25 +25,18 @@ const bearerPrefix = "tideway.bearer."
 // handshake is decided: the connection lives on a goroutine of its own.
 func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r := t.router
-	deny, why := r.check(req)
-	if deny != nil {
+	if deny, why := r.check(req); deny != nil {
 		r.deny(w, req, deny, why)
 		return
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), r.set.HandshakeTimeout)
 	defer cancel()
-	user, err := r.authenticate(req.WithContext(ctx))
-	if err != nil {
-		r.denyBy(w, req, "authentication refused", err)
+	c, user, ok := r.admit(w, req.WithContext(ctx))
+	if !ok {
 		return
 	}
-	c := &connection{router: r, address: r.set.clientAddr(req)}
-	if deny, why := r.conns.enter(c, user); deny != nil {
-		r.deny(w, req, deny, why)
-		return
-	}
-	h := &handshake{conn: c, w: w, r: req, accepted: make(chan struct{}), refused: make(chan consumer.Result, 1)}
-	go t.run(h, user)
+	h := newHandshake(c, w, req)
+	go consumer.Run(r.base, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(h, res) })
 	h.wait(ctx)
 }
 
@@ -89,79 +77,56 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
-func unavailable(reason string) *consumer.DenyError {
-	return &consumer.DenyError{Status: http.StatusServiceUnavailable, Reason: reason, Header: retryAfter(5)}
-}
-
-func retryAfter(seconds int) http.Header {
-	return http.Header{"Retry-After": {strconv.Itoa(seconds)}}
-}
-
-func (r *Router) authenticate(req *http.Request) (consumer.User, error) {
+// admit finds a place for a connection and finds out whose it is, or refuses it.
+// The place comes first, so that the limits hold for authentication, too.
+func (r *Router) admit(w http.ResponseWriter, req *http.Request) (_ *connection, user consumer.User, ok bool) {
+	c := &connection{router: r, address: r.set.clientAddr(req)}
+	if deny, why := r.conns.enter(c); deny != nil {
+		r.deny(w, req, deny, why)
+		return nil, user, false
+	}
+	defer func() {
+		if !ok { // also when the authenticator panics
+			r.conns.leave(c)
+			r.conns.gone()
+		}
+	}()
 	if r.set.Authenticate == nil {
-		return consumer.User{}, nil
+		return c, user, true
 	}
-	return r.set.Authenticate.Authenticate(req)
+	user, err := r.set.Authenticate.Authenticate(req)
+	if err != nil {
+		r.denyBy(w, req, "authentication refused", err)
+		return nil, user, false
+	}
+	if deny, why := r.conns.identify(c, user); deny != nil {
+		r.deny(w, req, deny, why)
+		return nil, user, false
+	}
+	return c, user, true
 }
 
-// deny answers a handshake that is refused, and logs why.
-func (r *Router) deny(w http.ResponseWriter, req *http.Request, d *consumer.DenyError, why string) {
-	r.conns.refused.Add(1)
-	r.set.Logger.LogAttrs(req.Context(), slog.LevelWarn, "router: connection refused", slog.Int("status", statusOf(d)), slog.String("why", why),
-		slog.String("path", req.URL.Path), slog.String("remote", r.set.clientAddr(req)))
-	for name, values := range d.Header {
-		w.Header()[name] = values
-	}
-	reason := d.Reason
-	if reason == "" {
-		reason = http.StatusText(statusOf(d))
-	}
-	http.Error(w, reason, statusOf(d))
-}
-
-func statusOf(d *consumer.DenyError) int {
-	if d.Status < 400 || d.Status > 599 {
-		return http.StatusForbidden
-	}
-	return d.Status
-}
-
-// denyBy is deny for an error: what is inside it goes to the log alone.
-func (r *Router) denyBy(w http.ResponseWriter, req *http.Request, what string, err error) {
-	var d *consumer.DenyError
-	var p *consumer.PanicError
-	switch {
-	case errors.As(err, &d):
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, layer.ErrUnavailable), errors.Is(err, layer.ErrClosed):
-		d = unavailable("try again later")
-	default:
-		d = &consumer.DenyError{Status: http.StatusInternalServerError, Reason: http.StatusText(http.StatusInternalServerError)}
-	}
-	why := what + ": " + err.Error()
-	if errors.As(err, &p) {
-		why += "\n" + string(p.Stack)
-	}
-	r.deny(w, req, d, why)
-}
-
-// run serves the connection from Connect to its end.
-func (t *route) run(h *handshake, user consumer.User) {
+// setup is what the consumer is told of the connection. It is made before the
+// consumer begins: later the request is no longer ours alone.
+func (t *route) setup(ctx context.Context, h *handshake, user consumer.User) consumer.Setup {
 	r, c := t.router, h.conn
 	outer, _ := h.r.Context().Value(outerKey{}).([]consumer.Param)
-	consumer.Run(r.base, t.app, consumer.Setup{
+	return consumer.Setup{
 		Socket:       h,
 		Layer:        r.layer,
 		Request:      h.r,
+		Handshake:    ctx,
 		Params:       paramsOf(h.r, t.names, outer),
 		Subprotocols: offered(h.r),
 		RemoteAddr:   c.address,
 		User:         user,
-		Header:       h.w.Header(),
-		Logger:       r.set.Logger.With("path", h.r.URL.Path, "remote", c.address),
+		Header:       h.w.Header().Clone(),
+		MaxGroups:    r.set.Limits.Groups,
+		Logger:       r.set.Logger,
 		Stats:        &r.stats,
-		Started:      func(conn *consumer.Conn) { c.start(conn) },
+		Started:      c.start,
 		OnUser:       func(consumer.User) { r.conns.move(c) },
-	}, func(res consumer.Result) { t.done(h, res) })
+	}
 }
 
 // offered returns the subprotocols that a client offers, credentials left out.
@@ -180,126 +145,18 @@ func offered(req *http.Request) (list []string) {
 func (t *route) done(h *handshake, res consumer.Result) {
 	r := t.router
 	r.conns.leave(h.conn)
-	defer r.conns.gone(h.conn)
+	defer r.conns.gone()
 	if !res.Accepted {
 		h.refused <- res
 		return
 	}
 	if res.Err != nil {
 		attrs := []any{"path", t.pattern, "remote", h.conn.address, "code", int(res.Code), "err", res.Err}
-		var p *consumer.PanicError
-		if errors.As(res.Err, &p) {
+		if p, ok := errors.AsType[*consumer.PanicError](res.Err); ok {
 			attrs = append(attrs, "stack", string(p.Stack))
 		}
 		r.set.Logger.Error("router: a consumer failed", attrs...)
 	}
+	h.giveBack()
 	<-h.released
 }
-
-// handshake is the Socket of a connection whose handshake is open, and becomes
-// the engine's once it is accepted.
-type handshake struct {
-	conn     *connection
-	accepted chan struct{}        // closed when the handshake succeeded
-	refused  chan consumer.Result // gets the result of one that did not
-	released chan struct{}        // closed when the accepted socket is given back
-	once     sync.Once            // gives it back
-
-	mu      sync.Mutex // guards all below until accepted is closed
-	w       http.ResponseWriter
-	r       *http.Request
-	expired bool
-	socket  *socket.Socket
-}
-
-var _ consumer.Socket = (*handshake)(nil)
-
-// wait blocks until the handshake is decided, and answers one that is refused or
-// takes too long.
-func (h *handshake) wait(ctx context.Context) {
-	r := h.conn.router
-	select {
-	case <-h.accepted:
-		return
-	case res := <-h.refused:
-		h.answer(res)
-		return
-	case <-ctx.Done():
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.socket != nil {
-		return
-	}
-	h.expired = true // nobody may touch the ResponseWriter any more
-	if h.r.Context().Err() != nil {
-		r.set.Logger.Info("router: the client left during the handshake", "path", h.r.URL.Path, "remote", h.conn.address)
-		return
-	}
-	r.deny(h.w, h.r, unavailable("try again later"), "Connect did not decide within "+r.set.HandshakeTimeout.String())
-}
-
-// answer refuses, unless the engine has answered already.
-func (h *handshake) answer(res consumer.Result) {
-	r := h.conn.router
-	var u *upgradeError
-	if errors.As(res.Err, &u) {
-		r.conns.refused.Add(1)
-		r.set.Logger.Warn("router: the handshake failed", "why", u.err.Error(), "path", h.r.URL.Path, "remote", h.conn.address)
-		return
-	}
-	r.denyBy(h.w, h.r, "the consumer refused", res.Err)
-}
-
-// upgradeError is an error of the engine, which has answered the request.
-type upgradeError struct{ err error }
-
-func (e *upgradeError) Error() string { return e.err.Error() }
-func (e *upgradeError) Unwrap() error { return e.err }
-
-var errExpired = errors.New("router: the handshake took too long, or its client left")
-
-// Accept implements consumer.Socket. The headers are those of the response
-// itself.
-func (h *handshake) Accept(subprotocol string, _ http.Header) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.expired {
-		return errExpired
-	}
-	s, err := h.conn.router.engine.Upgrade(h.w, h.r, subprotocol)
-	if err != nil {
-		h.expired = true
-		return &upgradeError{err}
-	}
-	h.socket, h.released = s, make(chan struct{})
-	h.w, h.r = nil, nil // a request kept would cost more than the connection
-	close(h.accepted)
-	return nil
-}
-
-// Read implements consumer.Socket. Once the connection has ended, it is given
-// back while the consumer is still ending: that may take long.
-func (h *handshake) Read() (consumer.Frame, error) {
-	f, err := h.socket.Read()
-	if err != nil {
-		h.once.Do(func() { go h.release() })
-	}
-	return f, err
-}
-
-func (h *handshake) release() {
-	defer close(h.released)
-	h.socket.Release()
-}
-
-// Send implements consumer.Socket.
-func (h *handshake) Send(ctx context.Context, p *consumer.Prepared) error {
-	return h.socket.Send(ctx, p)
-}
-
-// Offer implements consumer.Socket.
-func (h *handshake) Offer(p *consumer.Prepared) error { return h.socket.Offer(p) }
-
-// Close implements consumer.Socket.
-func (h *handshake) Close(code consumer.StatusCode, reason string) { h.socket.Close(code, reason) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/tideway-go/tideway/consumer"
@@ -35,19 +36,14 @@ func (r *Router) Ready() error {
 // nothing of upgraded connections; [Serve] does both.
 func (r *Router) Shutdown(ctx context.Context) error {
 	r.conns.drain()
-	for _, c := range r.conns.list("") {
-		r.conns.close(c, &consumer.CloseError{Code: consumer.StatusServiceRestart, Reason: "the server restarts; come back in a moment"})
-	}
-	done := make(chan struct{})
-	go func() {
-		r.conns.left.Wait()
-		close(done)
-	}()
+	everybody := func(consumer.User) bool { return true }
+	r.conns.close("", everybody, &consumer.CloseError{Code: consumer.StatusServiceRestart, Reason: "the server restarts; come back in a moment"})
 	var err error
 	select {
-	case <-done:
+	case <-r.conns.empty:
 	case <-ctx.Done():
-		err = fmt.Errorf("router: shutdown: %d connections are left: %w", r.conns.open(), ctx.Err())
+		_, left := r.conns.open()
+		err = fmt.Errorf("router: shutdown: %d connections are left: %w", left, ctx.Err())
 	}
 	r.cancel()
 	r.engine.Close()
@@ -61,8 +57,9 @@ func (r *Router) Shutdown(ctx context.Context) error {
 // signal.NotifyContext), and then shuts it and the routers down: readiness
 // turns red and new sockets are refused, open ones are told to come back, and
 // requests under way may finish, all within [DrainTimeout]. It listens on
-// srv.Addr unless ln is given, and bounds the time for a request's header by 5 s
-// unless srv does. It returns nil after a clean end.
+// srv.Addr unless ln is given, speaks TLS if srv.TLSConfig is set, and bounds the
+// time for a request's header by 5 s unless srv does. It returns nil after a
+// clean end, also one by srv.Shutdown. When it cannot listen, nothing has begun.
 func Serve(ctx context.Context, srv *http.Server, ln net.Listener, routers ...*Router) error {
 	if srv.ReadHeaderTimeout == 0 {
 		srv.ReadHeaderTimeout = 5 * time.Second
@@ -74,17 +71,38 @@ func Serve(ctx context.Context, srv *http.Server, ln net.Listener, routers ...*R
 		}
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
+	go func() { failed <- serve(srv, ln) }()
 	var err error
 	select {
 	case err = <-failed:
-		err = fmt.Errorf("router: serve: %w", err)
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
 	defer cancel()
-	for _, r := range routers {
-		err = errors.Join(err, r.Shutdown(drain))
+	return errors.Join(err, shutdownAll(drain, routers), srv.Shutdown(drain))
+}
+
+func serve(srv *http.Server, ln net.Listener) error {
+	var err error
+	if srv.TLSConfig != nil {
+		err = srv.ServeTLS(ln, "", "")
+	} else {
+		err = srv.Serve(ln)
 	}
-	return errors.Join(err, srv.Shutdown(drain))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("router: serve: %w", err)
+}
+
+// shutdownAll shuts routers down together, so that none takes connections while
+// another one drains.
+func shutdownAll(ctx context.Context, routers []*Router) error {
+	errs := make([]error, len(routers))
+	var all sync.WaitGroup
+	for i, r := range routers {
+		all.Go(func() { errs[i] = r.Shutdown(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }

@@ -1,0 +1,147 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// defaultMaxGroups is how many groups a connection may be in.
+const defaultMaxGroups = 128
+
+var errNoLayer = errors.New("consumer: this connection has no channel layer; give the router one")
+
+// Layer returns the channel layer of this connection.
+func (c *Conn) Layer() *layer.Layer { return c.setup.Layer }
+
+// ChannelName returns the name of the connection's own channel, to which any
+// process may send and which may be added to any group. It is "" where there is
+// no layer, and when the connection had none by its end.
+func (c *Conn) ChannelName() string {
+	ch, err := c.ownChannel()
+	if err != nil {
+		return ""
+	}
+	return ch.Name()
+}
+
+// ownChannel opens the connection's channel, once.
+func (c *Conn) ownChannel() (*layer.Channel, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.channel != nil:
+		return c.channel, nil
+	case c.over != nil:
+		return nil, ErrNotOpen
+	case c.setup.Layer == nil:
+		return nil, errNoLayer
+	}
+	ch, err := c.setup.Layer.Tap(context.Background(), (*tap)(c))
+	if err != nil {
+		return nil, fmt.Errorf("consumer: the connection's channel: %w", err)
+	}
+	c.channel = ch
+	return ch, nil
+}
+
+// GroupAdd makes the connection a member of a group until it ends, see
+// [layer.Layer.GroupAdd]. Other errors: [ErrTooManyGroups], and [ErrNotOpen] once
+// the connection has ended.
+func (c *Conn) GroupAdd(ctx context.Context, group string) error {
+	ch, err := c.ownChannel()
+	if err != nil {
+		return err
+	}
+	fresh, err := c.book(group)
+	if err != nil {
+		return err
+	}
+	err = c.setup.Layer.GroupAdd(ctx, group, ch.Name())
+	if err != nil && fresh {
+		c.unbook(group)
+	}
+	return c.afterEnd(err)
+}
+
+// GroupDiscard takes the connection out of a group; one that it is not in is no
+// error.
+func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
+	ch, err := c.ownChannel()
+	if err != nil {
+		return err
+	}
+	err = c.setup.Layer.GroupDiscard(ctx, group, ch.Name())
+	if err == nil {
+		c.unbook(group)
+	}
+	return c.afterEnd(err)
+}
+
+// book notes a group, if there is room for one more.
+func (c *Conn) book(group string) (fresh bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit := c.setup.MaxGroups
+	if limit == 0 {
+		limit = defaultMaxGroups
+	}
+	switch {
+	case slices.Contains(c.groups, group):
+		return false, nil
+	case limit > 0 && len(c.groups) >= limit:
+		return false, fmt.Errorf("%w: it is in %d, and %q would be one more", ErrTooManyGroups, limit, group)
+	}
+	c.groups = append(c.groups, group)
+	return true, nil
+}
+
+func (c *Conn) unbook(group string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups = slices.DeleteFunc(c.groups, func(g string) bool { return g == group })
+}
+
+// afterEnd makes ErrNotOpen of what the layer says of a channel that was closed
+// because the connection ended.
+func (c *Conn) afterEnd(err error) error {
+	if c.ended() != nil && (errors.Is(err, layer.ErrNoChannel) || errors.Is(err, layer.ErrClosed)) {
+		return ErrNotOpen
+	}
+	return err
+}
+
+// GroupSend sends to a group, of which the connection need not be a member. See
+// [layer.Layer.GroupSend].
+func (c *Conn) GroupSend(ctx context.Context, group string, p layer.Payload) error {
+	if c.setup.Layer == nil {
+		return errNoLayer
+	}
+	return c.setup.Layer.GroupSend(ctx, group, p)
+}
+
+// GroupSendOthers is GroupSend to all members but this connection.
+func (c *Conn) GroupSendOthers(ctx context.Context, group string, p layer.Payload) error {
+	c.mu.Lock()
+	ch := c.channel
+	c.mu.Unlock()
+	if ch == nil { // it is in no group
+		return c.GroupSend(ctx, group, p)
+	}
+	data, err := layer.Encode(p)
+	if err != nil {
+		return err
+	}
+	m := layer.Message{Data: data}
+	switch p := p.(type) {
+	case layer.Message:
+		m.Header = p.Header
+	case *layer.Message:
+		m.Header = p.Header
+	}
+	m.Header.Sender = ch.Name()
+	return c.GroupSend(ctx, group, m)
+}

@@ -1,0 +1,186 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// table is an untyped message table.
+type table struct {
+	handlers  map[string]*handler
+	otherwise *handler
+	build     func(*layer.Batch) any // makePlan, made a func once
+
+	mu   sync.Mutex // guards told
+	told map[string]time.Time
+}
+
+func newTable() *table {
+	t := &table{handlers: map[string]*handler{}, told: map[string]time.Time{}}
+	t.build = t.makePlan
+	return t
+}
+
+// noTable is the table of all Types that have none.
+var noTable = newTable()
+
+func (t *table) orNone() *table {
+	if t == nil {
+		return noTable
+	}
+	return t
+}
+
+// plan is what the connections of one table do with a batch.
+type plan struct {
+	frames  *Prepared // for the client; nil for none
+	sender  string    // the channel of whom the frames are not for; "" is nobody's
+	unknown int       // messages that nobody handles
+	queue   bool      // the messages have to be handled one by one
+
+	table    *table
+	problems []problem // for the log, by whoever comes first
+	told     atomic.Bool
+}
+
+// problem is a message that came to nothing.
+type problem struct{ group, typ, why string }
+
+// tell logs the plan's problems, once for all connections.
+func (p *plan) tell(log *slog.Logger) {
+	if len(p.problems) > 0 && p.told.CompareAndSwap(false, true) {
+		for _, x := range p.problems {
+			p.table.tell(log, x)
+		}
+	}
+}
+
+const whyUnknown = "nobody handles this type"
+
+// oneByOne is the plan of a batch that cannot be forwarded whole.
+var oneByOne = &plan{queue: true}
+
+// plan returns what to do with b. All connections share it.
+func (t *table) plan(b *layer.Batch) *plan { return b.Once(t, t.build).(*plan) }
+
+func (t *table) find(typ string) *handler {
+	if h := t.handlers[typ]; h != nil {
+		return h
+	}
+	return t.otherwise
+}
+
+// makePlan builds one write of all of a batch, if it can be forwarded whole.
+func (t *table) makePlan(b *layer.Batch) any {
+	var frames []Frame
+	p := &plan{table: t}
+	for i, m := range b.Messages {
+		h := t.find(m.Type)
+		switch {
+		case h != nil && h.frame == nil, i > 0 && m.Header.Sender != p.sender:
+			return oneByOne
+		case h == nil:
+			p.unknown++
+			p.problems = append(p.problems, problem{m.Group, m.Type, whyUnknown})
+		default:
+			f, err := h.make(m)
+			if err != nil {
+				p.problems = append(p.problems, problem{m.Group, m.Type, err.Error()})
+				break
+			}
+			frames = append(frames, f)
+		}
+		p.sender = m.Header.Sender
+	}
+	if len(frames) > 0 {
+		p.frames = Prepare(frames...)
+	}
+	return p
+}
+
+// handle does with one message, for one connection, what the table says.
+func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message) error {
+	h := t.find(m.Type)
+	switch {
+	case h == nil:
+		c.setup.Stats.Unknown.Add(1)
+		t.tell(c.setup.Logger, problem{m.Group, m.Type, whyUnknown})
+		return nil
+	case h.frame != nil:
+		switch p := m.Once(h, h.prepare).(type) {
+		case *Prepared:
+			return c.setup.Socket.Send(ctx, p)
+		case error:
+			t.tell(c.setup.Logger, problem{m.Group, m.Type, p.Error()})
+		}
+		return nil
+	}
+	err := h.call(state, ctx, c, m)
+	if u, ok := err.(*undecodable); ok {
+		t.tell(c.setup.Logger, problem{m.Group, m.Type, u.Error()})
+		return nil
+	}
+	return err
+}
+
+// prepare makes the *Prepared of one message that queued, or the error that it
+// has none.
+func (h *handler) prepare(m *layer.Message) any {
+	f, err := h.make(m)
+	if err != nil {
+		return err
+	}
+	return Prepare(f)
+}
+
+// make is frame, with a panic made an error: it runs on a dispatch shard, which
+// serves all groups.
+func (h *handler) make(m *layer.Message) (f Frame, err error) {
+	err = guard(func() (err error) { f, err = h.frame(m); return err })
+	if p, ok := err.(*PanicError); ok {
+		err = fmt.Errorf("%w\n%s", p, p.Stack)
+	}
+	return f, err
+}
+
+const (
+	// tellInterval is the time between two lines about the same type.
+	tellInterval = time.Minute
+
+	// maxTold is how many types are told apart: a sender chooses them.
+	maxTold = 1000
+)
+
+// tell logs a message that came to nothing, not more than once a minute for
+// each type.
+func (t *table) tell(log *slog.Logger, p problem) {
+	if t.due(p.typ, time.Now()) {
+		log.Warn("consumer: a layer message came to nothing", "type", p.typ, "group", p.group, "why", p.why)
+	}
+}
+
+// due reports whether a type may be logged again, and notes that it is.
+func (t *table) due(typ string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	recent := func(last time.Time) bool { return now.Sub(last).Abs() < tellInterval }
+	last, known := t.told[typ]
+	if known && recent(last) {
+		return false
+	}
+	if !known && len(t.told) >= maxTold {
+		maps.DeleteFunc(t.told, func(_ string, last time.Time) bool { return !recent(last) })
+		if len(t.told) >= maxTold {
+			return false
+		}
+	}
+	t.told[typ] = now
+	return true
+}
