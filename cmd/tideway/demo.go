@@ -90,6 +90,11 @@ func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 		return err
 	}
 	defer ln.Close() // router.Serve closes it earlier
+	if opts.Embedded != nil {
+		if err := d.checkFree(); err != nil {
+			return err
+		}
+	}
 	bus, err := natsbus.New(ctx, opts)
 	if err != nil && ctx.Err() != nil {
 		return nil // a signal came before there was anything to end
@@ -132,8 +137,7 @@ func (d *demo) busOptions(c *cobra.Command, log *slog.Logger) (*natsbus.Options,
 	return &natsbus.Options{Embedded: embedded, Prefix: cmp.Or(d.server.prefix, d.env("TIDEWAY_PREFIX")), Logger: log}, err
 }
 
-// embedded describes the server inside. The library would refuse a taken
-// address, too, but does not know the flags.
+// embedded describes the server inside.
 func (d *demo) embedded() (*natsbus.Embedded, error) {
 	e := &natsbus.Embedded{Listen: d.natsAddr, StoreDir: d.store}
 	cluster := &d.cluster
@@ -148,17 +152,23 @@ func (d *demo) embedded() (*natsbus.Embedded, error) {
 		// It is the same after a restart, and no other server's.
 		e.Name = "tideway-" + strings.NewReplacer(":", "-", ".", "-", "[", "", "]", "").Replace(cluster.Listen)
 	}
-	for _, a := range []struct{ addr, flag string }{{d.natsAddr, "--nats-addr"}, {cluster.Listen, "--cluster-listen"}} {
+	return e, nil
+}
+
+// checkFree tries the addresses of the server inside. The library would refuse
+// a taken one, too, but does not know the flags.
+func (d *demo) checkFree() error {
+	for _, a := range []struct{ addr, flag string }{{d.natsAddr, "--nats-addr"}, {d.cluster.Listen, "--cluster-listen"}} {
 		if a.addr == "" {
 			continue
 		}
 		ln, err := listen(a.addr, a.flag)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		ln.Close()
 	}
-	return e, nil
+	return nil
 }
 
 // listen listens on the address that a flag gave.

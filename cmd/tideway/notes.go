@@ -22,14 +22,10 @@ func (h *noteHandler) Enabled(_ context.Context, level slog.Level) bool { return
 // Handle implements slog.Handler.
 func (h *noteHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	_, text, found := strings.Cut(r.Message, ": ") // the name of a package
-	if !found {
-		text = r.Message
-	}
-	b.WriteString(text)
+	b.WriteString(withoutPackages(r.Message))
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key != "process" && a.Value.Any() != nil { // which is this program
-			fmt.Fprintf(&b, ", %s: %s", a.Key, strings.ReplaceAll(a.Value.String(), "\n", "; "))
+			fmt.Fprintf(&b, ", %s: %s", a.Key, withoutPackages(strings.ReplaceAll(a.Value.String(), "\n", "; ")))
 		}
 		return true
 	})

@@ -31,12 +31,14 @@ command failed, or 2 when its command line makes no sense.`,
 		Example: `  tideway demo
   tideway send chat.lobby '{"type":"chat.message","user":"script","text":"hello"}'
   tideway tail chat.lobby`,
-		Args:              cobra.ArbitraryArgs,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRun:  func(*cobra.Command, []string) { p.started = true },
-		RunE:              p.noCommand,
+		Args:                       cobra.ArbitraryArgs, // noCommand knows better
+		DisableFlagsInUseLine:      true,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRun:           func(*cobra.Command, []string) { p.started = true },
+		RunE:                       p.noCommand,
 	}
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
@@ -67,7 +69,7 @@ func usagef(format string, a ...any) error { return &usageError{fmt.Sprintf(form
 
 // report prints the error of a command as one line, and returns the exit status.
 func (p *program) report(cmd *cobra.Command, err error) int {
-	text := strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
+	text := withoutPackages(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
 	var usage *usageError
 	if p.started && !errors.As(err, &usage) {
 		p.note("%s", text)
@@ -75,6 +77,12 @@ func (p *program) report(cmd *cobra.Command, err error) int {
 	}
 	p.note("%s; see %q", text, cmd.CommandPath()+" --help")
 	return 2
+}
+
+// withoutPackages takes the names of packages out of the library's errors: they
+// help somebody who reads the code.
+func withoutPackages(text string) string {
+	return strings.NewReplacer("layer: ", "", "natsbus: ", "", "router: ", "").Replace(text)
 }
 
 // note prints a line for the human at the terminal.

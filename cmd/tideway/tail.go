@@ -145,13 +145,11 @@ func withoutType(m layer.Message) string {
 	if err := json.Compact(&b, m.Data); err != nil {
 		panic(err) // the layer proves that data are JSON
 	}
-	quoted, err := json.Marshal(m.Type)
-	if err != nil {
-		panic(err) // a string always marshals
+	dec := json.NewDecoder(bytes.NewReader(b.Bytes()))
+	for _, want := range []json.Token{json.Delim('{'), "type", m.Type} {
+		if got, err := dec.Token(); err != nil || got != want {
+			return b.String()
+		}
 	}
-	rest, found := strings.CutPrefix(b.String(), `{"type":`+string(quoted))
-	if !found {
-		return b.String()
-	}
-	return "{" + strings.TrimPrefix(rest, ",")
+	return "{" + strings.TrimPrefix(b.String()[dec.InputOffset():], ",")
 }
