@@ -42,10 +42,22 @@ type window struct {
 	problems []string   // errors and warnings of its console
 }
 
-// open opens a page in a window of its own.
+// open opens a page in a window of its own, as another person does: nothing is
+// shared with other windows.
 func open(t *testing.T, browser context.Context, url string) *window {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithNewWindow(true))
+	return newWindow(t, browser, url, chromedp.WithNewBrowserContext())
+}
+
+// another opens a page in a second window of the same person.
+func (w *window) another(url string) *window {
+	w.t.Helper()
+	return newWindow(w.t, w.ctx, url)
+}
+
+func newWindow(t *testing.T, parent context.Context, url string, opts ...chromedp.ContextOption) *window {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, append(opts, chromedp.WithNewWindow(true))...)
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, time.Minute)
 	t.Cleanup(cancel)
@@ -98,4 +110,10 @@ func (w *window) quiet() {
 	for _, p := range w.problems {
 		w.t.Errorf("the browser's console: %s", p)
 	}
+}
+
+// waitConnected waits until the page says that its socket is open.
+func (w *window) waitConnected() {
+	w.t.Helper()
+	w.do(chromedp.WaitVisible(chromedp.CSS(`#state[data-state="connected"]`)))
 }

@@ -21,12 +21,6 @@ import (
 const said = `[...document.querySelectorAll("#log .message")].map(
 	(m) => m.dataset.user + ": " + m.querySelector(".text").textContent)`
 
-// enter opens the chat's page as a user does, and waits for its socket.
-func enter(w *window) {
-	w.t.Helper()
-	w.do(chromedp.WaitVisible(chromedp.CSS(`#state[data-state="connected"]`)))
-}
-
 // Two windows in one room, and a Python script: each message appears in both
 // windows, once, and in the same order, though all three speak at the same time.
 func TestChatInTwoWindows(t *testing.T) {
@@ -34,8 +28,8 @@ func TestChatInTwoWindows(t *testing.T) {
 	browser := startBrowser(t)
 	ann := open(t, browser, d.page()+"?room=harbour&name=ann")
 	ben := open(t, browser, d.page()+"?room=harbour&name=ben")
-	enter(ann)
-	enter(ben)
+	ann.waitConnected()
+	ben.waitConnected()
 
 	ann.say("Good morning! Is the tide in yet?")
 	ben.shows(1)
@@ -104,14 +98,14 @@ func TestChatInTwoWindows(t *testing.T) {
 func TestChatPageComesBack(t *testing.T) {
 	d := startDemo(t)
 	w := open(t, startBrowser(t), d.page()+"?name=ann")
-	enter(w)
+	w.waitConnected()
 	d.stop()
 	w.do(chromedp.WaitVisible(chromedp.CSS(`#state[data-state="reconnecting"]`)))
 
 	again := &demo{addr: d.addr, nats: d.nats}
 	again.process = start(t, t.TempDir(), nil, tideway, "demo", "--addr", d.addr, "--nats-addr", d.nats)
 	again.ready()
-	enter(w)
+	w.waitConnected()
 	w.say("here again")
 	w.shows(1)
 	again.stop()

@@ -10,9 +10,9 @@ import (
 
 const root = "../.."
 
-// tideway is the program under test, built once, with the race detector if the
-// tests have it.
-var tideway string
+// The programs under test, built once, with the race detector if the tests have
+// it.
+var tideway, notify string
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(natsServerEnv); addr != "" {
@@ -30,16 +30,18 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 
-	tideway = filepath.Join(dir, "tideway")
-	args := []string{"build", "-o", tideway}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "./cmd/tideway")...)
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n%s", build, err, out)
-		return 1
+	for program, folder := range map[*string]string{&tideway: "./cmd/tideway", &notify: "./examples/notify"} {
+		*program = filepath.Join(dir, filepath.Base(folder))
+		args := []string{"build", "-o", *program}
+		if raceEnabled {
+			args = append(args, "-race")
+		}
+		build := exec.Command("go", append(args, folder)...)
+		build.Dir = root
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n%s", build, err, out)
+			return 1
+		}
 	}
 	return m.Run()
 }
