@@ -16,7 +16,7 @@ function join(name) {
   $("room-problem").textContent = problem;
   $("room-problem").hidden = !problem;
   roomInput.setAttribute("aria-invalid", String(Boolean(problem)));
-  if (problem || name === room) return;
+  if (problem || name === room && $("state").dataset.state !== "closed") return;
 
   connection?.leave();
   room = name;
@@ -75,7 +75,7 @@ function roomProblem(name) {
   if (name === "") return "Give the room a name.";
   if (name.length > 94) return "A room's name has at most 94 characters.";
   const bad = name.match(/[^A-Za-z0-9._-]/u);
-  if (bad) return `“${bad[0]}” cannot be in a room's name: use letters, digits, “.”, “_” and “-”.`;
+  if (bad) return `${bad[0].trim() ? `“${bad[0]}”` : "A space"} cannot be in a room's name: use letters, digits, “.”, “_” and “-”.`;
   return "";
 }
 
@@ -148,8 +148,12 @@ function showState(state) {
   showSend();
 }
 
+function canSend() {
+  return $("state").dataset.state === "connected" && text.value.trim() !== "";
+}
+
 function showSend() {
-  $("send").disabled = $("state").dataset.state !== "connected" || text.value.trim() === "";
+  $("send").disabled = !canSend();
 }
 
 function showUnread(n) {
@@ -167,6 +171,7 @@ function showRooms() {
     item.append(button);
     return item;
   }));
+  $("rooms").querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function showCommand(tool = document.querySelector("#tools [aria-pressed=true]").dataset.tool) {
@@ -210,7 +215,7 @@ nameInput.onchange = () => rename(nameInput.value);
 $("say").onsubmit = (event) => {
   event.preventDefault();
   rename(nameInput.value);
-  if ($("send").disabled) return;
+  if (!canSend()) return;
   connection.send({ type: "chat.message", user: me, text: text.value.trim() });
   text.value = "";
   fit();
