@@ -139,7 +139,9 @@ func (l *Layer) remote(ctx context.Context, verb string, raw json.RawMessage) er
 	if verb == "add" {
 		return fmt.Errorf("layer: %s is a shared channel, which every process adds for itself", args.Channel)
 	}
-	l.leave(Subscription{Group: args.Group, Relay: args.Channel}, nil)
+	sub := Subscription{Group: args.Group, Relay: args.Channel}
+	l.leave(sub, nil)
+	l.leaveNow(sub)
 	return nil
 }
 
@@ -352,6 +354,29 @@ func (l *Layer) leaveEmpty(linger time.Duration) {
 		l.mu.Unlock()
 		close(g.settled)
 	}
+}
+
+// leaveNow unsubscribes from a relay's group without lingering: as long as this
+// process is subscribed, the bus gives it messages that are then missed by the
+// relay of another process. The sweep of empty groups passes over it.
+func (l *Layer) leaveNow(sub Subscription) {
+	if !l.begin() {
+		return
+	}
+	defer l.busy.Done()
+	l.mu.Lock()
+	g := l.groups[sub]
+	if g == nil || g.state != live || g.roster.size > 0 {
+		l.mu.Unlock()
+		return
+	}
+	g.state, g.settled = leaving, make(chan struct{})
+	l.mu.Unlock()
+	l.link.Unsubscribe(sub)
+	l.mu.Lock()
+	delete(l.groups, sub)
+	l.mu.Unlock()
+	close(g.settled)
 }
 
 func (l *Layer) beginLeaving(linger time.Duration) (due []*group) {

@@ -251,6 +251,18 @@ func (l *link) report(e layer.LinkEvent) {
 	l.receiver.Report(e)
 }
 
+// part waits, for a moment, until the other servers know that the process is
+// gone. A message to one of its channels that is sent later is then refused at
+// once, where it would get no answer otherwise.
+func (l *link) part(ctx context.Context) {
+	if !l.bus.conn.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = l.bus.barrier.wait(ctx, l.bus) // they find out a little later
+}
+
 // Close ends delivery. It must not be called by the receiver.
 func (l *link) Close(ctx context.Context) error {
 	if !l.closed.CompareAndSwap(false, true) {
@@ -270,6 +282,7 @@ func (l *link) Close(ctx context.Context) error {
 			_ = sub.Unsubscribe()
 		}
 	}
+	l.part(ctx)
 	close(l.quit)
 	l.calls.stop()
 	l.drops.stop()

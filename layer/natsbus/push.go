@@ -16,6 +16,7 @@ import (
 // JetStream error codes that nats.go has no name for.
 const (
 	codeStoreFailed      jetstream.ErrorCode = 10077 // a limit of the stream
+	codeNoResources      jetstream.ErrorCode = 10023 // the server's memory for JetStream
 	codeWrongLast        jetstream.ErrorCode = 10071 // the expected last sequence was wrong
 	codeWrongLastPending jetstream.ErrorCode = 10164 // another publish to the subject is under way
 	codeConsumerNotFound jetstream.ErrorCode = 10014
@@ -105,8 +106,13 @@ func (b *Bus) pushOnce(ctx context.Context, st *stream, m *nats.Msg, limits laye
 	}
 	_, err := b.store.js.PublishMsg(ctx, m, options...)
 	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeStoreFailed {
+	switch {
+	case !errors.As(err, &api):
+		return err
+	case api.ErrorCode == codeStoreFailed:
 		return fmt.Errorf("%w: %s", layer.ErrChannelFull, api.Description)
+	case api.ErrorCode == codeNoResources:
+		return fmt.Errorf("%w: the server's memory for JetStream is used up (%w)", layer.ErrUnavailable, err)
 	}
 	return err
 }

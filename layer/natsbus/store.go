@@ -33,7 +33,6 @@ type stream struct {
 }
 
 const (
-	maxStoreBytes     = 256 << 20
 	maxConsumers      = 100_000
 	openRetry         = 200 * time.Millisecond
 	shortestExpiry    = 100 * time.Millisecond // of a stream's messages, says nats-server
@@ -147,6 +146,8 @@ func (b *Bus) tryStream(ctx context.Context, limits layer.Limits) (*stream, erro
 	return st, nil
 }
 
+// streamConfig has no MaxBytes: the server would set that much memory aside at
+// once. Its own bound for JetStream holds.
 func (b *Bus) streamConfig(limits layer.Limits) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:                 b.subjects.stream(),
@@ -159,7 +160,6 @@ func (b *Bus) streamConfig(limits layer.Limits) jetstream.StreamConfig {
 		DiscardNewPerSubject: true,
 		MaxMsgsPerSubject:    int64(limits.Ceiling),
 		MaxAge:               limits.Expiry,
-		MaxBytes:             maxStoreBytes,
 		MaxConsumers:         maxConsumers,
 		Duplicates:           min(longestDuplicates, limits.Expiry),
 		AllowMsgTTL:          true,
