@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 //	get STATUS URL              fetch a page to stdout
 //	ws NAME URL                 open a socket; what it gets is in NAME.ws
 //	say NAME TEXT               send a text message on a socket
+//	proxy NAME VAR URL          put a proxy before a NATS server, and its URL into a variable
+//	cut NAME, mend NAME         end all connections through a proxy, and let new ones through again
 //	site VAR                    serve a chat whose users log in with ?user=, on $NATS_URL
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -40,7 +42,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Values[stageKey{}] = &stage{processes: map[string]*process{}, sockets: map[string]*socket{}}
+			e.Values[stageKey{}] = &stage{processes: map[string]*process{}, sockets: map[string]*socket{}, proxies: map[string]*proxy{}}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -52,6 +54,9 @@ func TestScripts(t *testing.T) {
 			"get":   command("get STATUS URL", 2, (*stage).get),
 			"ws":    command("ws NAME URL", 2, (*stage).ws),
 			"say":   command("say NAME TEXT", 2, (*stage).say),
+			"proxy": command("proxy NAME VAR URL", 3, (*stage).proxy),
+			"cut":   command("cut NAME", 1, (*stage).cut),
+			"mend":  command("mend NAME", 1, (*stage).mend),
 			"site":  command("site VAR", 1, (*stage).site),
 		},
 	})
@@ -63,6 +68,7 @@ type stageKey struct{}
 type stage struct {
 	processes map[string]*process
 	sockets   map[string]*socket
+	proxies   map[string]*proxy
 }
 
 type process struct {
@@ -233,4 +239,25 @@ func (s *stage) say(_ *testscript.TestScript, args []string) error {
 		return fmt.Errorf("there is no socket %s", args[0])
 	}
 	return client.say(strings.Join(args[1:], " "))
+}
+
+func (s *stage) proxy(ts *testscript.TestScript, args []string) error {
+	p, err := startProxy(strings.TrimPrefix(args[2], "nats://"))
+	if err != nil {
+		return err
+	}
+	ts.Defer(p.stop)
+	ts.Setenv(args[1], "nats://"+p.Addr().String())
+	s.proxies[args[0]] = p
+	return nil
+}
+
+func (s *stage) cut(_ *testscript.TestScript, args []string) error {
+	s.proxies[args[0]].cut()
+	return nil
+}
+
+func (s *stage) mend(_ *testscript.TestScript, args []string) error {
+	s.proxies[args[0]].mend()
+	return nil
 }

@@ -33,6 +33,16 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
+// await waits until a text was written.
+func (o *output) await(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !strings.Contains(o.String(), text); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q within %v:\n%s", text, patience, o)
+		}
+	}
+}
+
 // running is a tideway that runs in the test's own process.
 type running struct {
 	stdout, stderr output
