@@ -35,26 +35,36 @@ func (l *link) Push(ctx context.Context, channel string, p *layer.Packet, limits
 		return l.fail(what, err)
 	}
 	m := newMsg(l.bus.subjects.channel(channel), data, &p.Header)
-	for again := true; ; again = false {
+	return l.fail(what, l.store(ctx, m, limits))
+}
+
+// store stores m, in a new stream when the server has lost the old one. On a
+// cluster, the servers do not all know of a new stream at once: a publish that
+// nobody answers has stored nothing and is tried again.
+func (l *link) store(ctx context.Context, m *nats.Msg, limits layer.Limits) error {
+	deadline := time.Now().Add(roundTrip)
+	for {
 		st, err := l.openStream(ctx, limits)
 		if err == nil {
 			err = l.push(ctx, st, m, limits)
 		}
-		if again && isStreamGone(err) {
-			l.bus.store.reset() // a restarted server has lost it: make it anew
-			continue
+		if !isStreamGone(err) {
+			return err
 		}
-		return l.fail(what, err)
+		l.bus.store.reset()
+		if time.Now().After(deadline) || !sleep(ctx, openRetry/10) {
+			return fmt.Errorf("%w: the stream does not answer (%w)", layer.ErrUnavailable, err)
+		}
 	}
 }
 
 // openStream is Bus.openStream for a caller.
 func (l *link) openStream(ctx context.Context, limits layer.Limits) (*stream, error) {
-	ctx, end := l.calls.begin(ctx, 2*roundTrip)
+	ctx, end := l.calls.begin(ctx, openMost)
 	defer end()
 	st, err := l.bus.openStream(ctx, limits)
-	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) {
-		return nil, fmt.Errorf("%w (%w)", errNoJetStream, err)
+	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) && !errors.Is(err, layer.ErrUnavailable) {
+		return nil, fmt.Errorf("%w: JetStream does not answer within %v (%w)", layer.ErrUnavailable, openMost, err)
 	}
 	return st, err
 }

@@ -35,6 +35,7 @@ type stream struct {
 const (
 	maxConsumers      = 100_000
 	openRetry         = 200 * time.Millisecond
+	openMost          = 15 * time.Second       // a cluster may be electing who answers
 	shortestExpiry    = 100 * time.Millisecond // of a stream's messages, says nats-server
 	longestDuplicates = 2 * time.Minute
 )
