@@ -57,6 +57,21 @@ func Prepare(frames ...Frame) *Prepared {
 	return p
 }
 
+// join makes one of several, in order, nil of none.
+func join(list []*Prepared) *Prepared {
+	switch len(list) {
+	case 0:
+		return nil
+	case 1:
+		return list[0]
+	}
+	all := new(Prepared)
+	for _, p := range list {
+		all.wire = append(all.wire, p.wire...)
+	}
+	return all
+}
+
 // Bytes returns the frames. They must not be modified.
 func (p *Prepared) Bytes() []byte { return p.wire }
 

@@ -79,7 +79,7 @@ func (t *table) find(typ string) *handler {
 
 // makePlan builds one write of all of a batch, if it can be forwarded whole.
 func (t *table) makePlan(b *layer.Batch) any {
-	var frames []Frame
+	var frames []*Prepared
 	p := &plan{table: t}
 	for i, m := range b.Messages {
 		h := t.find(m.Type)
@@ -90,7 +90,7 @@ func (t *table) makePlan(b *layer.Batch) any {
 			p.unknown++
 			p.problems = append(p.problems, problem{m.Group, m.Type, whyUnknown})
 		default:
-			f, err := h.make(m)
+			f, err := h.prepared(m)
 			if err != nil {
 				p.problems = append(p.problems, problem{m.Group, m.Type, err.Error()})
 				break
@@ -99,9 +99,7 @@ func (t *table) makePlan(b *layer.Batch) any {
 		}
 		p.sender = m.Header.Sender
 	}
-	if len(frames) > 0 {
-		p.frames = Prepare(frames...)
-	}
+	p.frames = join(frames)
 	return p
 }
 
@@ -114,13 +112,12 @@ func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message
 		t.tell(c.setup.Logger, problem{m.Group, m.Type, whyUnknown})
 		return nil
 	case h.frame != nil:
-		switch p := m.Once(h, h.prepare).(type) {
-		case *Prepared:
-			return c.setup.Socket.Send(ctx, p)
-		case error:
-			t.tell(c.setup.Logger, problem{m.Group, m.Type, p.Error()})
+		p, err := h.prepared(m)
+		if err != nil {
+			t.tell(c.setup.Logger, problem{m.Group, m.Type, err.Error()})
+			return nil
 		}
-		return nil
+		return c.setup.Socket.Send(ctx, p)
 	}
 	err := h.call(state, ctx, c, m)
 	if u, ok := err.(*undecodable); ok {
@@ -130,8 +127,19 @@ func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message
 	return err
 }
 
-// prepare makes the *Prepared of one message that queued, or the error that it
-// has none.
+// prepared returns the wire form of a message, which is made once per process
+// whether it is forwarded at once or behind others.
+func (h *handler) prepared(m *layer.Message) (*Prepared, error) {
+	switch v := m.Once(h, h.prepare).(type) {
+	case *Prepared:
+		return v, nil
+	case error:
+		return nil, v
+	}
+	panic("unreachable")
+}
+
+// prepare makes the *Prepared of one message, or the error that it has none.
 func (h *handler) prepare(m *layer.Message) any {
 	f, err := h.make(m)
 	if err != nil {

@@ -103,7 +103,10 @@ func dial(t testing.TB, h http.Handler, target string, opts *Options) (*Client, 
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
 	defer cancel()
 	ws, res, err := websocket.Dial(ctx, "ws://"+o.Host+target, &websocket.DialOptions{
-		HTTPClient:   &http.Client{Transport: &http.Transport{DialContext: pipeTo(t, h), DisableKeepAlives: true}},
+		HTTPClient: &http.Client{
+			Transport:     &http.Transport{DialContext: pipeTo(t, h), DisableKeepAlives: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		HTTPHeader:   o.Header,
 		Subprotocols: o.Subprotocols,
 	})
@@ -204,11 +207,17 @@ func (c *Client) Header() http.Header { return c.header }
 // Send sends a frame.
 func (c *Client) Send(f consumer.Frame) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
-	defer cancel()
-	if err := c.ws.Write(ctx, websocket.MessageType(f.Type), f.Data); err != nil {
+	if err := c.Try(f); err != nil {
 		c.t.Fatalf("consumertest: send: %v", err)
 	}
+}
+
+// Try sends a frame and returns the error that Send would fail the test with. It
+// may be called from any goroutine.
+func (c *Client) Try(f consumer.Frame) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	defer cancel()
+	return c.ws.Write(ctx, websocket.MessageType(f.Type), f.Data)
 }
 
 // SendText sends a text frame.
