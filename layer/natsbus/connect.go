@@ -19,12 +19,11 @@ const (
 	// Spreads the processes of a large site over a second after an outage.
 	reconnectJitter = time.Second
 	pingInterval    = 10 * time.Second
-	// Frames and answers to one request on a healthy link take far less.
+	// What an answer may take; on a healthy link it takes far less.
 	roundTrip = 5 * time.Second
 )
 
-// connEvent is what happened to the connection. A nil handler argument of
-// nats.go's is all it needs to carry.
+// connEvent is what happened to the connection.
 type connEvent struct {
 	kind layer.LinkEventKind
 	err  error

@@ -28,28 +28,6 @@ func toTokens(name string) string {
 	return strings.Join(tokens, ".")
 }
 
-// fromTokens returns the name that has the given subject tokens, and false when
-// there is none.
-func fromTokens(tokens string) (string, bool) {
-	if hasEmptyToken(tokens) {
-		return "", false
-	}
-	if !strings.Contains(tokens, emptyToken) {
-		return tokens, true
-	}
-	parts := strings.Split(tokens, ".")
-	for i, t := range parts {
-		switch {
-		case t == emptyToken:
-			parts[i] = ""
-		case strings.Contains(t, emptyToken):
-			return "", false
-		}
-	}
-	name := strings.Join(parts, ".")
-	return name, name != ""
-}
-
 func hasEmptyToken(s string) bool {
 	return s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..")
 }
@@ -110,7 +88,7 @@ func (s *subjects) stream() string {
 	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_channels"
 }
 
-// consumer returns the name of a shared channel's consumer: dots are not
+// consumerName returns the name of a shared channel's consumer: dots are not
 // allowed there, and no name holds a "=".
 func consumerName(channel string) string { return "ch_" + strings.ReplaceAll(channel, ".", "=") }
 

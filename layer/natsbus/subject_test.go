@@ -5,6 +5,28 @@ import (
 	"testing"
 )
 
+// fromTokens returns the name that has the given subject tokens, and false when
+// there is none.
+func fromTokens(tokens string) (string, bool) {
+	if hasEmptyToken(tokens) {
+		return "", false
+	}
+	if !strings.Contains(tokens, emptyToken) {
+		return tokens, true
+	}
+	parts := strings.Split(tokens, ".")
+	for i, t := range parts {
+		switch {
+		case t == emptyToken:
+			parts[i] = ""
+		case strings.Contains(t, emptyToken):
+			return "", false
+		}
+	}
+	name := strings.Join(parts, ".")
+	return name, name != ""
+}
+
 func TestTokens(t *testing.T) {
 	for _, c := range []struct{ name, tokens string }{
 		{"chat", "chat"},
