@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each program waits a second
 			e.Values[stageKey{}] = &stage{processes: map[string]*process{}, sockets: map[string]*socket{}, proxies: map[string]*proxy{}}
 			return nil
 		},
@@ -88,7 +89,7 @@ func command(usage string, least int, f func(*stage, *testscript.TestScript, []s
 }
 
 // handed are the variables of the script that a program in the background sees.
-var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "NO_COLOR", "TERM", "GOCOVERDIR"}
+var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "NO_COLOR", "TERM", "GOCOVERDIR", "GORACE"}
 
 func (s *stage) start(ts *testscript.TestScript, args []string) error {
 	p := &process{Cmd: exec.Command(args[1], args[2:]...), done: make(chan struct{})}

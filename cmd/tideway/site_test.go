@@ -132,13 +132,11 @@ func (s *socket) hear(t *testing.T, want string) {
 // server: everybody hears it all, in order.
 func everywhereOnce(t *testing.T, sockets []*socket, servers []string) {
 	t.Helper()
-	var all []string
 	for i, s := range sockets {
 		text := says(fmt.Sprint("user", i), "hello")
 		if err := s.say(text); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, text)
 		for _, other := range sockets {
 			other.hear(t, text)
 		}
