@@ -41,7 +41,7 @@ func setHeader(m *nats.Msg, name, value string) {
 
 // maxHeaderValue is the longest value that a layer.Header may have; a stranger's
 // longer one is left out.
-const maxHeaderValue = 256
+const maxHeaderValue = 512
 
 // readHeader takes from a NATS message's header what a layer knows.
 func readHeader(from nats.Header) (h layer.Header, channel string) {
