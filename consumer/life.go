@@ -57,6 +57,10 @@ func Run(ctx context.Context, app App, s Setup, done func(Result)) {
 	if started != nil {
 		started(c)
 	}
+	if t, ok := app.(opener); ok {
+		c.launch(t, done)
+		return
+	}
 	err := errGoexit
 	defer func() { done(c.finish(err)) }()
 	err = guard(func() error { return app.Serve(c.ctx, c) })

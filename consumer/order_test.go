@@ -85,8 +85,8 @@ func TestClientAndLayerTakeTurns(t *testing.T) {
 		c := s.dial("x")
 		for range 3 {
 			c.SendText("hello")
-			s.send("g", `{"type":"act"}`)
 			synctest.Wait()
+			s.send("g", `{"type":"act"}`)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -116,6 +116,7 @@ func TestSlowReceiveDelaysNobodyElse(t *testing.T) {
 		if d := time.Since(began); d != 0 {
 			t.Errorf("the message took %v, want no time", d)
 		}
+		synctest.Wait()
 		if got := s.Stats().Received; got != 2 {
 			t.Errorf("%d messages received, want 2", got)
 		}

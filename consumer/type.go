@@ -53,6 +53,13 @@ type Type[C any] struct {
 
 // Serve implements [App].
 func (t Type[C]) Serve(ctx context.Context, c *Conn) error {
+	var s lifecycle
+	err := aside(func() error { return c.decide(ctx, t, &s) })
+	return c.live(ctx, s, err)
+}
+
+// open makes the connection's state.
+func (t Type[C]) open(c *Conn) (lifecycle, error) {
 	s := &session[C]{typ: &t}
 	if t.New != nil {
 		s.state = t.New()
@@ -60,10 +67,14 @@ func (t Type[C]) Serve(ctx context.Context, c *Conn) error {
 	if s.state == nil {
 		s.state = new(C)
 	}
-	if err := c.adopt(s, t.Layer); err != nil {
-		return err
-	}
-	return c.live(ctx, s, t.Groups, t.Subprotocols)
+	return s, c.adopt(s, t.Layer)
+}
+
+// opener is an untyped Type, which serves a connection in two parts: what
+// decides about it needs a deep stack, which the goroutine that then reads for
+// the rest of the connection's life must not keep.
+type opener interface {
+	open(c *Conn) (lifecycle, error)
 }
 
 // adopt makes s the connection's consumer.
@@ -116,23 +127,79 @@ func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
 	}
 }
 
-// lifecycle is an untyped consumer type.
+func (s *session[C]) declared() (groups, subprotocols []string) {
+	return s.typ.Groups, s.typ.Subprotocols
+}
+
+// lifecycle is one connection of an untyped consumer type.
 type lifecycle interface {
 	events
+	declared() (groups, subprotocols []string)
 	connect(ctx context.Context, c *Conn) error
 	disconnect(ctx context.Context, c *Conn, code StatusCode)
 }
 
-// live runs a connection's whole life.
-func (c *Conn) live(ctx context.Context, s lifecycle, groups, subprotocols []string) error {
+// launch serves a Type, on this goroutine up to the decision, and then on a
+// fresh one.
+func (c *Conn) launch(t opener, done func(Result)) {
+	var s lifecycle
+	err := errGoexit
+	rest := func() {
+		defer func() { done(c.finish(err)) }()
+		err = c.live(c.ctx, s, err)
+	}
+	defer func() { // Connect may have ended the goroutine
+		if err == nil {
+			go rest()
+		} else {
+			rest()
+		}
+	}()
+	err = guard(func() error { return c.decide(c.ctx, t, &s) })
+}
+
+// aside runs f on a goroutine of its own and waits for it.
+func aside(f func() error) error {
+	err := errGoexit
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = guard(f)
+	}()
+	<-done
+	return err
+}
+
+// decide runs Connect and accepts. began is set once Disconnect is due. Its
+// error refuses the connection; where Connect accepted by itself, it ends it
+// like any handler's.
+func (c *Conn) decide(ctx context.Context, t opener, began *lifecycle) error {
+	s, err := t.open(c)
+	if err != nil {
+		return err
+	}
+	groups, subprotocols := s.declared()
 	c.prefer(subprotocols)
 	if err := c.declare(ctx, groups); err != nil {
 		return err
 	}
-	defer c.disconnect(ctx, s)
-	if err := c.begin(ctx, s); err != nil {
+	*began = s
+	if err := s.connect(ctx, c); err != nil {
 		return err
 	}
+	return c.accept(c.implied())
+}
+
+// live runs a connection from the decision, whose outcome is err, to its end.
+func (c *Conn) live(ctx context.Context, s lifecycle, err error) error {
+	if s == nil {
+		return err
+	}
+	defer c.disconnect(ctx, s)
+	if err != nil && c.refuse() {
+		return err
+	}
+	c.fail(err)
 	c.openInbox()
 	c.readOut()
 	return nil
@@ -148,30 +215,11 @@ func (c *Conn) declare(ctx context.Context, groups []string) error {
 	return nil
 }
 
-// begin runs Connect and accepts. Its error refuses the connection; a Connect
-// that fails after it accepted by itself ends it like any handler.
-func (c *Conn) begin(ctx context.Context, s lifecycle) error {
-	err := guard(func() error { return s.connect(ctx, c) })
-	if err == nil {
-		return c.accept(c.implied())
-	}
-	if c.refuse() {
-		return err
-	}
-	c.fail(err)
-	return nil
-}
-
-// disconnect ends what begin began. It is deferred, so that it runs whatever
+// disconnect ends what decide began. It is deferred, so that it runs whatever
 // happens.
 func (c *Conn) disconnect(ctx context.Context, s lifecycle) {
-	switch {
-	case c.ended() != nil:
-	case c.refuse():
+	if c.ended() == nil { // refused
 		c.end(&CloseError{Code: StatusAbnormalClosure})
-	default: // Connect accepted, and then ended its goroutine
-		c.fail(errGoexit)
-		c.readOut()
 	}
 	c.settle()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
