@@ -61,7 +61,7 @@ func (c *Conn) endAccept(subprotocol string, err error) error {
 	defer c.mu.Unlock()
 	close(c.accepting)
 	c.accepting = nil
-	c.header = nil
+	c.header, c.waited = nil, nil // neither is of use any more, and both are large
 	if err != nil {
 		c.refused = true
 		c.failed = fmt.Errorf("consumer: accept: %w", err)
