@@ -235,6 +235,9 @@ func (v *visitor) read(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if n.N == -1 {
+		return v.last, nil
+	}
 	if int64(n.N) <= v.last {
 		return 0, fmt.Errorf("got %d after %d", n.N, v.last)
 	}
@@ -242,29 +245,34 @@ func (v *visitor) read(ctx context.Context) (int64, error) {
 	return v.last, nil
 }
 
-// Among many members, one leaves and comes back all the time: it may stand on
-// two pages of the same roster within one delivery.
+// Among many members, two change places all the time, so that each stands on an
+// early page of the roster and then on a late one: within one delivery it may be
+// met twice.
 func comesBack(t *trial) {
 	l := t.layer(capacity(roomy))
 	s := &stream{group: "back"}
-	for range 600 {
-		c := t.member(l, s.group)
-		defer c.Close()
+	v, w := &visitor{s: s, l: l}, &visitor{s: s, l: l}
+	t.must(v.anew(t.ctx))
+	t.must(w.anew(t.ctx))
+	t.must(l.GroupAdd(t.ctx, s.group, v.c.Name()))
+	for range 700 {
+		t.member(l, s.group)
 	}
 	var flowing sync.WaitGroup
 	stop := make(chan struct{})
 	flowing.Go(func() { s.flow(t, l, stop) })
-	v := visitor{s: s, l: l}
-	t.must(v.anew(t.ctx))
-	for i := range 400 {
-		t.must(l.GroupAdd(t.ctx, s.group, v.c.Name()))
-		if i%10 == 0 {
-			_, err := v.read(t.ctx)
-			t.must(err)
-		}
+	for s.done.Load() < 400 {
+		t.must(l.GroupDiscard(t.ctx, s.group, v.c.Name())) // leaves room on the first page
+		t.must(l.GroupAdd(t.ctx, s.group, w.c.Name()))     // which w takes
+		t.must(l.GroupAdd(t.ctx, s.group, v.c.Name()))     // so v comes last
+		time.Sleep(50 * time.Microsecond)
 		t.must(l.GroupDiscard(t.ctx, s.group, v.c.Name()))
+		v, w = w, v
 	}
-	t.must(v.left(t.ctx, s.started.Load()))
 	close(stop)
 	flowing.Wait()
+	hi := s.started.Load()
+	t.must(l.GroupDiscard(t.ctx, s.group, v.c.Name()))
+	t.must(v.left(t.ctx, hi))
+	t.must(w.left(t.ctx, hi))
 }

@@ -20,7 +20,7 @@ var groupRows = []row{
 	{"who gives up joining is no member, who does not is", "Members may come and go while messages flow; those that stay miss nothing, and nobody gets a message twice.", givesUp},
 	{"a full member keeps what it has", "A member that is full keeps what it has and misses the new message of a group; the others get it, and GroupSend does not fail.", fullMember},
 	{"drops are counted and logged at a limited rate", "Such losses are counted in [Stats], and logged at a limited rate", dropsLogged},
-	{"networks do not hear each other", "A Layer is one process's place in all this.", separate},
+	{"networks do not hear each other", "A [Layer] is one process's place in all this.", separate},
 	{"layers may share a bus", "One Bus may serve several layers; each is a process of its own.", oneBus},
 }
 

@@ -35,6 +35,8 @@ type Options struct {
 	// Layer is what the layers of the suite are made with, where a row has no
 	// wish of its own. Default nil.
 	Layer *layer.Options
+
+	patience time.Duration // how long a row waits for what must come; 0 is the default
 }
 
 // TestBus runs every row of the suite on a network of its own, as a parallel
@@ -81,10 +83,13 @@ func rows() []row {
 	return slices.Concat(messageRows, channelRows, sharedRows, groupRows, flowRows, expiryRows, lifeRows)
 }
 
-// patience is how long a row waits for what must come.
-func patience(bubble bool) time.Duration {
-	if bubble {
-		return time.Hour
+// wait is how long a row waits for what must come.
+func (o *Options) wait() time.Duration {
+	switch {
+	case o.patience > 0:
+		return o.patience
+	case o.Bubble:
+		return 5 * time.Minute
 	}
-	return 20 * time.Second
+	return time.Minute
 }

@@ -228,6 +228,7 @@ func deafAfterClose(t *trial) {
 			time.Sleep(50 * time.Microsecond)
 		}
 	})
+	var closed []*listener
 	for i := range 10 {
 		x := &listener{}
 		link, err := t.dial(t).Attach(t.ctx, fmt.Sprint("twlistener", i), x)
@@ -238,10 +239,13 @@ func deafAfterClose(t *trial) {
 		x.mu.Lock()
 		x.closed = true
 		x.mu.Unlock()
-		time.Sleep(time.Millisecond)
+		closed = append(closed, x)
+	}
+	time.Sleep(t.quiet)
+	for _, x := range closed {
 		x.mu.Lock()
 		if x.late > 0 {
-			t.Errorf("%d batches came after Close", x.late)
+			t.Errorf("%d messages came after Close", x.late)
 		}
 		x.mu.Unlock()
 	}

@@ -40,7 +40,7 @@ func oneReader(t *trial) {
 	readers := []*layer.Channel{t.listen(a, "work"), t.listen(b, "work"), t.listen(b, "work")}
 	got := t.readAll(readers, 60, func() {
 		for i := range 60 {
-			t.must(a.Send(t.ctx, "work", note{N: i}))
+			t.report(a.Send(t.ctx, "work", note{N: i}))
 		}
 	})
 	if want := ints(0, 60); !slices.Equal(got, want) {
@@ -187,7 +187,7 @@ func workers(t *trial) {
 	ordinary := t.member(b, "jobs")
 	got := t.readAll(readers, 60, func() {
 		for i := range 60 {
-			t.must(a.GroupSend(t.ctx, "jobs", note{N: i}))
+			t.report(a.GroupSend(t.ctx, "jobs", note{N: i}))
 		}
 	})
 	if !slices.Equal(got, ints(0, 60)) {

@@ -25,10 +25,10 @@ type trial struct {
 }
 
 func newTrial(tb testing.TB, network Network, o *Options) *trial {
-	ctx, cancel := context.WithTimeout(tb.Context(), patience(o.Bubble))
+	ctx, cancel := context.WithTimeout(tb.Context(), o.wait())
 	tb.Cleanup(cancel)
 	t := &trial{TB: tb, ctx: ctx, opts: o, network: network, dial: network(tb), log: new(journal)}
-	t.brief, t.quiet = 600*time.Millisecond, 60*time.Millisecond
+	t.brief, t.quiet = 400*time.Millisecond, 60*time.Millisecond
 	if o.Bubble {
 		t.brief, t.quiet = 3*time.Second, time.Second
 	}
@@ -57,7 +57,7 @@ func (t *trial) layerOn(bus layer.Bus, change func(*layer.Options)) *layer.Layer
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience(t.opts.Bubble))
+		ctx, cancel := context.WithTimeout(context.Background(), t.opts.wait())
 		defer cancel()
 		if err := l.Close(ctx); err != nil {
 			t.Errorf("Close: %v", err)
@@ -193,16 +193,33 @@ func (t *trial) until(what string, ok func() bool) {
 	}
 }
 
-// conclude repeats an attempt whose outcome says something only if the machine
-// was quick enough, which the attempt reports.
-func (t *trial) conclude(attempt func() bool) {
+// conclude repeats an attempt that says something only if the machine was quick
+// enough, which the attempt reports; each has twice the time of the one before.
+func (t *trial) conclude(attempt func(brief time.Duration) bool) {
 	t.Helper()
-	for range 8 {
-		if attempt() || t.Failed() {
+	for brief := t.brief; brief < 16*t.brief; brief *= 2 {
+		if attempt(brief) || t.Failed() {
 			return
 		}
 	}
-	t.Fatal("this machine is too slow for the row: 8 attempts took longer than they may")
+	t.Fatal("this machine is too slow for the row: 4 attempts took longer than they may")
+}
+
+// whatCame reads for a while.
+func (t *trial) whatCame(c *layer.Channel, d time.Duration) (got []int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.ctx, d)
+	defer cancel()
+	for {
+		m, err := c.Receive(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return got
+		}
+		t.must(err)
+		n, err := noteOf(m)
+		t.must(err)
+		got = append(got, n.N)
+	}
 }
 
 // ints returns from, from+1, ... up to, without up to.
