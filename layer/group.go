@@ -260,8 +260,13 @@ func (l *Layer) subscribe(g *group) {
 	defer l.busy.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), subscribeTimeout)
 	defer cancel()
-	err := l.link.Subscribe(ctx, g.sub)
+	l.subscribed(g, l.link.Subscribe(ctx, g.sub))
+	if g.sub.Relay != "" {
+		l.leaveNow(g.sub) // if it was discarded meanwhile
+	}
+}
 
+func (l *Layer) subscribed(g *group, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {

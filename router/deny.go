@@ -60,8 +60,11 @@ func brief(s string) string {
 // denyBy is deny for an error: what is inside it goes to the log alone.
 func (r *Router) denyBy(w http.ResponseWriter, req *http.Request, what string, err error) {
 	d, ok := errors.AsType[*consumer.DenyError](err)
+	_, named := errors.AsType[*layer.NameError](err)
 	switch {
 	case ok:
+	case named: // a group was named after what the client asked for
+		d = &consumer.DenyError{Status: http.StatusBadRequest, Reason: "there can be no such name"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, layer.ErrUnavailable), errors.Is(err, layer.ErrClosed):
 		d = unavailable("try again later")
 	default:
