@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,8 +111,8 @@ func isType(key []byte) bool {
 	if len(key) < len(`"type"`)+5 { // one escape makes it 5 longer
 		return false
 	}
-	var plain string
-	return json.Unmarshal(key, &plain) == nil && plain == "type"
+	plain, err := unquote(key)
+	return err == nil && plain == "type"
 }
 
 // takeType scans the type. Two of them would mean different things to
@@ -125,13 +126,18 @@ func (s *scanner) takeType() error {
 		return fmt.Errorf(`its type is no string: %w`, err)
 	}
 	s.found = true
-	for _, c := range quoted {
-		if c == '\\' {
-			return json.Unmarshal(quoted, &s.typ)
-		}
+	s.typ, err = unquote(quoted)
+	return err
+}
+
+// unquote returns what a JSON string stands for.
+func unquote(quoted []byte) (string, error) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1]), nil
 	}
-	s.typ = string(quoted[1 : len(quoted)-1])
-	return nil
+	var plain string // not a field of the scanner, which would then live on the heap
+	err := json.Unmarshal(quoted, &plain)
+	return plain, err
 }
 
 func (s *scanner) array(depth int) error {

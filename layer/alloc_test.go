@@ -1,0 +1,131 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// direct is a wire on which GroupSend delivers before it returns: what a Layer
+// costs by itself.
+type direct struct {
+	Link  // what is not below is not called
+	to    Receiver
+	batch [1]Inbound
+}
+
+func (d *direct) Attach(_ context.Context, _ string, r Receiver) (Link, error) {
+	d.to = r
+	return d, nil
+}
+func (d *direct) Subscribe(context.Context, Subscription) error { return nil }
+func (d *direct) Unsubscribe(Subscription) error                { return nil }
+func (d *direct) Close(context.Context) error                   { return nil }
+func (d *direct) Publish(_ context.Context, group string, p *Packet) error {
+	d.batch[0] = Inbound{Subscription{Group: group}, *p}
+	d.to.Deliver(d.batch[:])
+	return nil
+}
+
+// sink is a tap that forwards: it takes all and asks for the shared form.
+type sink struct{ got int }
+
+func (s *sink) Offer(b *Batch) bool {
+	b.Once("frame", frame)
+	s.got += len(b.Messages)
+	return true
+}
+func (s *sink) Wake() {}
+
+func frame(b *Batch) any { return b.Messages[0] }
+
+// audience makes a layer with members of the group "g".
+func audience(tb testing.TB, members int) (*Layer, *sink) {
+	l, err := New(&direct{}, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { l.Close(context.Background()) })
+	s := &sink{}
+	for range members {
+		c, err := l.Tap(tb.Context(), s)
+		if err == nil {
+			err = l.GroupAdd(tb.Context(), "g", c.Name())
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return l, s
+}
+
+var said Payload = Message{Type: "chat.message", Data: []byte(`{"type":"chat.message","user":"ann","text":"hello, everybody"}`)}
+
+// A message costs a few allocations, a member none.
+func TestGroupSendAllocations(t *testing.T) {
+	per := map[int]float64{}
+	for _, n := range []int{1, 1000} {
+		l, s := audience(t, n)
+		per[n] = testing.AllocsPerRun(100, func() {
+			if err := l.GroupSend(t.Context(), "g", said); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if s.got != 101*n {
+			t.Errorf("%d members: %d deliveries, want %d", n, s.got, 101*n)
+		}
+	}
+	// The packet, the message, and its type as each of the two scans read it.
+	if per[1] > 4+poolSlack {
+		t.Errorf("a message costs %v allocations, want at most 4", per[1])
+	}
+	if per[1000] > per[1]+poolSlack {
+		t.Errorf("with 1000 members a message costs %v allocations, with one %v", per[1000], per[1])
+	}
+}
+
+func TestScanAllocations(t *testing.T) {
+	data := []byte(`{"type":"chat.message","list":[1,2.5e3,{"a":null}],"text":"\u00e4 \"x\""}`)
+	if n := testing.AllocsPerRun(100, func() { scanMessage(data) }); n > 1 {
+		t.Errorf("a scan costs %v allocations, want the type alone", n)
+	}
+}
+
+func BenchmarkGroupSend(b *testing.B) {
+	for _, n := range []int{1, 10, 1000, 100_000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			l, _ := audience(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				l.GroupSend(b.Context(), "g", said)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/member")
+		})
+	}
+}
+
+func BenchmarkGroupAdd(b *testing.B) {
+	for _, n := range []int{0, 1000, 100_000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			l, s := audience(b, n+1)
+			c, err := l.Tap(b.Context(), s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				l.GroupAdd(b.Context(), "g", c.Name())
+				l.GroupDiscard(b.Context(), "g", c.Name())
+			}
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	data := said.(Message).Data
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		scanMessage(data)
+	}
+}
