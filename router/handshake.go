@@ -45,8 +45,10 @@ func (h *handshake) wait(ctx context.Context) {
 	case <-h.accepted:
 		return
 	case res := <-h.refused:
-		h.answer(res)
-		return
+		if ctx.Err() == nil || !errors.Is(res.Err, context.Canceled) {
+			h.answer(res)
+			return
+		} // else Connect ended because its time had
 	case <-ctx.Done():
 	}
 	h.mu.Lock()
