@@ -218,8 +218,8 @@ func TestDeclaredGroupThatCannotBeJoined(t *testing.T) {
 		typ := b.consumer()
 		typ.Groups = []string{"good", "not a name"}
 		s := open(t, typ, nil)
-		if got := refuse(t, s, "x"); got != 500 {
-			t.Errorf("refused with %d, want 500", got)
+		if got := refuse(t, s, "x"); got != 400 {
+			t.Errorf("refused with %d, want 400", got)
 		}
 		synctest.Wait()
 		if b.connects != 0 || len(b.disconnects) != 0 {

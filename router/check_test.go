@@ -65,6 +65,7 @@ func TestRefusals(t *testing.T) {
 		{"foreign origin", "/ws/lobby/", header("Origin", "https://evil.example"), 403, "this origin may not connect\n", [2]string{}, "evil.example"},
 		{"no origin, but a cookie", "/ws/lobby/", header("Cookie", "a=1"), 403, "this origin may not connect\n", [2]string{}, "cookie"},
 		{"foreign host", "/ws/lobby/", &consumertest.Options{Host: "evil.example"}, 403, "this host is not served here\n", [2]string{}, "evil.example"},
+		{"a room that no group can be named after", "/ws/not%20a%20name/", nil, 400, "there can be no such name\n", [2]string{}, "chat.not a name"},
 		{"denied", "/deny/", nil, 402, "pay first\n", [2]string{}, "pay first"},
 		{"denied with nothing", "/deny/zero/", nil, 403, "Forbidden\n", [2]string{}, "denied"},
 		{"denied with success", "/deny/odd/", nil, 403, "fine\n", [2]string{}, "fine"},
