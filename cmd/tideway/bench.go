@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tideway-go/tideway/cmd/tideway/bench"
+)
+
+// benchmark is one run of `tideway bench KIND`.
+type benchmark struct {
+	*program
+	bench.Settings
+	kind   string
+	output outputFlag
+	html   string
+}
+
+func (p *program) benchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this machine's Tideway, or any WebSocket server",
+		Long: `Bench measures a server of its own, another process of this program, or the
+one that --url names: ours, or any that passes on to a room what a member of it
+says. Latencies count from when a message was due. CPU time is the server's,
+read from its clocks; it is known for the bench's own server, and for the
+processes that --pid names. Linux measures best: elsewhere there are neither
+CPU times nor memory, and the load client is heavier.
+
+A list of values for one of the sizes measures each, and the growth from one to
+the next. Every run has a fresh server of the bench's own. docs/performance.md
+says how to read the results.`,
+		Example: `  tideway bench broadcast
+  tideway bench broadcast --size 128,1024,16384 --html report.html
+  tideway bench idle --clients 5000 -o json
+  tideway bench broadcast --url 'ws://127.0.0.1:8000/ws/chat/room%d/' --pid 4711 \
+      --message '{"type":"chat.message","user":"bench","text":"%s"}' --rate 20
+  tideway bench layer --members 10,100,1000,10000`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("which benchmark? there are %s", strings.Join(benchNames(), ", "))
+			}
+			return usagef("there is no benchmark %q; there are %s", args[0], strings.Join(benchNames(), ", "))
+		},
+		RunE: func(*cobra.Command, []string) error { return nil }, // Args has refused
+	}
+	for _, k := range benchKinds {
+		c.AddCommand(p.benchKindCommand(k))
+	}
+	c.AddCommand(p.benchServeCommand())
+	return c
+}
+
+// benchKind is what the command line has for a benchmark.
+type benchKind struct {
+	name, short, long string
+	sizes             bench.Settings // defaults
+	flags             []func(*benchmark, *pflag.FlagSet)
+}
+
+func benchNames() []string {
+	var names []string
+	for _, k := range benchKinds {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+var benchKinds = []benchKind{
+	{
+		"broadcast", "Messages to the members of groups",
+		`Broadcast sends messages to groups and measures the way to every member's socket.
+--rate 0 sends as fast as they arrive, with --window under way.`,
+		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 5 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, urlFlags, loadFlags},
+	}, {
+		"echo", "Round trips: a client gets its own message back",
+		`Echo has the clients take turns to send a message, which comes back to its sender.`,
+		bench.Settings{Clients: []int{100}, Rate: []int{5000}, Size: []int{128}, Duration: 5 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, rateFlag, sizeFlag, windowFlag, urlFlags, loadFlags},
+	}, {
+		"connect", "Handshakes, each with the join of a group",
+		`Connect opens connections, --dialers at the same time, or --rate a second. Servers
+that answer 503 or 429 are tried again.`,
+		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{0}, Duration: time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, urlFlags, loadFlags},
+	}, {
+		"idle", "What connections weigh that do nothing",
+		`Idle opens connections, waits for --duration, and measures the memory that each
+costs the server, behind a garbage collection where the server is the bench's own.`,
+		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Duration: time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, urlFlags, loadFlags},
+	}, {
+		"storm", "Many return at once: when are all back, and what others notice",
+		`Storm breaks --clients connections at once and lets all of them return, while
+--staying others get messages.`,
+		bench.Settings{Clients: []int{5000}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, rateFlag, sizeFlag, urlFlags, loadFlags},
+	}, {
+		"queue", "Shared channels: send, receive, acknowledge",
+		`Queue sends to a shared channel and receives from it, and does the same by
+JetStream's own calls in turns. All of it is in one process.`,
+		bench.Settings{Size: []int{128}, Duration: 4 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){sizeFlag, windowFlag, workersFlag},
+	}, {
+		"layer", "The layer without sockets, beside bare nats.go",
+		`Layer joins groups, sends to them as fast as messages arrive, and does the same by
+nats.go's own calls in turns. All of it is in one process; several --nodes are a
+cluster of NATS servers inside it.`,
+		bench.Settings{Members: []int{1}, Groups: []int{1}, Nodes: []int{1}, Size: []int{128}, Duration: 4 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){membersFlag, groupsFlag, nodesFlag, sizeFlag, windowFlag, workersFlag},
+	},
+}
+
+func clientsFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Clients, "clients", b.Clients, "`number` of connections")
+}
+
+func groupsFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Groups, "groups", b.Groups, "`number` of groups, over which clients and messages are spread")
+}
+
+func rateFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Rate, "rate", b.Rate, "messages, or connections, a second in all; 0 is as fast as it goes")
+}
+
+func sizeFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Size, "size", b.Size, "`bytes` of a message's text")
+}
+
+func membersFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Members, "members", b.Members, "`number` of members of each group")
+}
+
+func nodesFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntSliceVar(&b.Nodes, "nodes", b.Nodes, "`number` of nodes, over which members are spread")
+}
+
+func windowFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntVar(&b.Window, "window", b.Window, "`messages` that are under way when there is no rate")
+}
+
+func workersFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntVar(&b.Workers, "workers", 16, "`number` of senders, readers or joins at the same time")
+}
+
+func stayingFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntVar(&b.Staying, "staying", 500, "`number` of connections that stay and get messages")
+}
+
+func publisherFlags(b *benchmark, f *pflag.FlagSet) {
+	f.StringVar(&b.Publisher, "publisher", "", "who sends: the server itself (inside), another process (outside), a socket (client)")
+	f.BoolVar(&b.Handled, "handled", false, "each connection decodes and encodes each message, instead of forwarding it")
+	f.IntVar(&b.Slow, "slow", 0, "`number` of clients that never read")
+}
+
+func urlFlags(b *benchmark, f *pflag.FlagSet) {
+	f.StringVar(&b.URL, "url", "", "`URL` of the server's sockets; %d is the group's number (default: a server of the bench's own)")
+	f.IntSliceVar(&b.PIDs, "pid", nil, "processes whose CPU time and memory are the server's; a broker's, too")
+	f.StringArrayVar(&b.Header, "header", nil, "`line` of each handshake, \"Name: value\"; may be repeated")
+	f.StringVar(&b.Hello, "hello", "", "text `message` behind each handshake; %d is the group's number")
+	f.IntVar(&b.Replies, "hello-replies", 0, "`number` of messages that answer --hello")
+	f.StringVar(&b.Message, "message", "", "`text` that a publishing client sends; %s is the mark and the padding")
+	f.BoolVar(&b.Stranger, "yes-load-that-server", false, "the server of --url may be on another machine")
+}
+
+func loadFlags(b *benchmark, f *pflag.FlagSet) {
+	f.IntVar(&b.Workers, "dialers", 64, "`number` of handshakes at the same time")
+	f.DurationVar(&b.Nap, "nap", 300*time.Microsecond, "pause of the load client between two looks at its connections")
+}
+
+func (p *program) benchKindCommand(k benchKind) *cobra.Command {
+	b := &benchmark{program: p, Settings: k.sizes, kind: k.name}
+	b.Window, b.Workers, b.Runs = 256, 16, 3
+	c := &cobra.Command{
+		Use:   k.name,
+		Short: k.short,
+		Long:  k.long,
+		Args:  noArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return b.run(c.Context(), c.Flags()) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	for _, register := range k.flags {
+		register(b, f)
+	}
+	f.DurationVar(&b.Duration, "duration", b.Duration, "of each run")
+	f.IntVar(&b.Runs, "runs", b.Runs, "`number` of runs, of which medians are told")
+	f.StringVar(&b.html, "html", "", "write a report with plots to `PATH`, too")
+	if f.Lookup("publisher") != nil {
+		complete(c, "publisher", bench.Inside, bench.Outside, bench.Client)
+	}
+	b.output.register(c)
+	return c
+}
+
+func (b *benchmark) run(ctx context.Context, f *pflag.FlagSet) error {
+	if f.Changed("nats") {
+		if err := b.server.resolve(b.env); err != nil {
+			return err
+		}
+		b.NATS, b.Prefix = b.server.nats, b.server.prefix
+	}
+	b.Stderr = b.stderr
+	if isTerminal(b.stderr) && b.env("TERM") != "dumb" {
+		bar := bench.NewBar(b.stderr, "tideway bench "+b.kind)
+		defer bar.Close()
+		b.Progress = bar.Set
+	}
+	r, err := bench.Run(ctx, b.kind, &b.Settings)
+	var settings *bench.SettingsError
+	if errors.As(err, &settings) {
+		return usagef("%s", settings)
+	}
+	if err != nil {
+		return err
+	}
+	return b.write(r)
+}
+
+// write prints the report, and what makes it doubtful.
+func (b *benchmark) write(r *bench.Report) error {
+	if b.html != "" {
+		page, err := r.HTML()
+		if err == nil {
+			err = os.WriteFile(b.html, page, 0o666)
+		}
+		if err != nil {
+			return fmt.Errorf("the report of --html: %w", err)
+		}
+	}
+	if b.output == outputJSON {
+		return json.NewEncoder(b.stdout).Encode(r)
+	}
+	if err := r.WriteText(b.stdout); err != nil {
+		return err
+	}
+	for _, text := range r.Remarks {
+		b.note("%s", text)
+	}
+	return nil
+}
+
+// benchServeCommand is the other process of a benchmark.
+func (p *program) benchServeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "serve",
+		Short:  "Serve a benchmark, which gives orders on stdin",
+		Hidden: true,
+		Args:   noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log := slog.New(&noteHandler{p, slog.LevelError})
+			return bench.Serve(c.Context(), p.stdin, p.stdout, log)
+		},
+	}
+}

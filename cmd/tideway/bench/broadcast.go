@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// broadcast measures the way of messages from a publisher to the members of
+// groups.
+func broadcast(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+	path := pathRoom
+	if s.Handled {
+		path = pathHandled
+	}
+	st, err := setUp(ctx, s, p, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = joinClose(err, st) }()
+	if err := st.fleet.connect(ctx); err != nil {
+		return nil, err
+	}
+	settle(ctx, p.Clients)
+	if err := st.warmUp(ctx); err != nil {
+		return nil, err
+	}
+	m := st.meter()
+	began := time.Now()
+	r, err := st.publish(ctx, s.Duration)
+	if err != nil {
+		return nil, err
+	}
+	return st.delivered(r, m, began)
+}
+
+// warmUp sends for a fifth of a run's time, half a second at most, and forgets
+// what arrived.
+func (st *stand) warmUp(ctx context.Context) error {
+	if _, err := st.publish(ctx, min(st.settings.Duration/5, 500*time.Millisecond)); err != nil {
+		return err
+	}
+	if got := st.fleet.sink.received.Load(); got == 0 {
+		return fmt.Errorf("no message that was sent arrived: does the server pass them on to the client's group?%s", st.explain())
+	}
+	st.fleet.sink.reset()
+	return nil
+}
+
+// explain returns what the server did instead, if that is known.
+func (st *stand) explain() string {
+	c := st.fleet.sink.counts()
+	switch {
+	case c.problem != nil:
+		return fmt.Sprintf(" (%v)", c.problem)
+	case len(c.closes) > 0:
+		return fmt.Sprintf(" (it closed connections with the codes %v)", slices.Sorted(maps.Keys(c.closes)))
+	case c.frames > 0:
+		return fmt.Sprintf(" (it sent %d messages without the mark)", c.frames)
+	}
+	return ""
+}
+
+// delivered makes the sample of a stream that arrived.
+func (st *stand) delivered(r streamed, m *meter, began time.Time) (*sample, error) {
+	c := st.fleet.sink.counts()
+	if c.problem != nil {
+		return nil, c.problem
+	}
+	if c.messages == 0 {
+		return nil, fmt.Errorf("nothing arrived%s", st.explain())
+	}
+	out := &sample{latency: &c.latency}
+	span := time.Unix(0, c.last).Sub(began)
+	out.add("deliveries_per_s", "deliveries", "1/s", float64(c.messages)/span.Seconds())
+	if err := out.cost(m, c.messages, "delivery"); err != nil {
+		return nil, err
+	}
+	out.latencies("latency", "latency", &c.latency)
+	want := st.fleet.expected(r.Sent - r.Failed)
+	out.add("lost", "lost", "", float64(max(want-c.messages, 0)))
+	if extra := c.messages - want; extra > 0 {
+		out.remarks = append(out.remarks, "more messages arrived than were sent: the server doubles some, or somebody else publishes")
+	}
+	out.ends(c, r)
+	return out, nil
+}
+
+// cost adds what each of n deliveries, handshakes or messages cost, and what
+// makes that doubtful.
+func (out *sample) cost(m *meter, n int64, of string) error {
+	if m == nil {
+		out.remarks = append(out.remarks, noteNoCPU)
+		return nil
+	}
+	u, err := m.stop()
+	if err != nil {
+		return fmt.Errorf("the server's CPU time: %w", err)
+	}
+	out.add("cpu_us", "server CPU per "+of, "us", micro(u.server)/float64(max(n, 1)))
+	out.add("client_cpu_us", "load client CPU per "+of, "us", micro(u.client)/float64(max(n, 1)))
+	out.add("server_cores", "server", "cores", float64(u.server)/float64(u.elapsed))
+	out.add("client_busy", "load client's thread busy", "%", 100*u.reader)
+	out.add("other_cores", "other load", "cores", u.other)
+	out.remarks = append(out.remarks, u.remarks()...)
+	return nil
+}
+
+const noteNoCPU = "the server's CPU time is not known: name its processes with --pid, on Linux"
+
+func micro(d time.Duration) float64 { return float64(d) / 1e3 }
+
+// ends notes what ended unexpectedly.
+func (out *sample) ends(c tally, r streamed) {
+	for _, code := range slices.Sorted(maps.Keys(c.closes)) {
+		out.remarks = append(out.remarks, fmt.Sprintf("the server closed connections with the code %d", code))
+	}
+	if c.lost > 0 && len(c.closes) == 0 {
+		out.remarks = append(out.remarks, "the server dropped connections without a close frame")
+	}
+	if c.disordered > 0 {
+		out.remarks = append(out.remarks, "messages of one group arrived out of order")
+	}
+	if r.Failed > 0 {
+		out.remarks = append(out.remarks, "some messages could not be sent: "+r.Err)
+	}
+	if late := time.Duration(r.Late); late > 100*time.Millisecond {
+		out.remarks = append(out.remarks, fmt.Sprintf("the publisher fell behind its rate, by %v in the end: the server, or this machine, cannot keep it", late.Round(time.Millisecond)))
+	}
+}
+
+// joinClose closes a stand, whose error counts when there is no other.
+func joinClose(err error, st *stand) error {
+	if closed := st.close(); err == nil {
+		return closed
+	}
+	return err
+}

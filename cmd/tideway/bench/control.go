@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// order is one line to a child on its standard input, a JSON object. All but a
+// grant are answered by one line; one order is under way at a time.
+type order struct {
+	Start  *site   `json:"start,omitempty"`  // the first
+	Stream *stream `json:"stream,omitempty"` // publish it
+	Grant  int64   `json:"grant,omitempty"`  // credit for the stream under way
+	Stat   *stat   `json:"stat,omitempty"`
+}
+
+// site says what a child is.
+type site struct {
+	NATS       string `json:"nats,omitempty"`       // "" embeds a server
+	Prefix     string `json:"prefix,omitempty"`     // of the subjects
+	ListenNATS bool   `json:"listenNATS,omitempty"` // other processes publish
+	Serve      bool   `json:"serve,omitempty"`      // serve WebSocket connections
+}
+
+// stat asks for counts, behind a garbage collection if Collect is set.
+type stat struct {
+	Collect bool `json:"collect,omitempty"`
+}
+
+// answer is a child's.
+type answer struct {
+	Err      string    `json:"err,omitempty"`
+	Addr     string    `json:"addr,omitempty"`
+	NATS     string    `json:"nats,omitempty"`
+	Streamed *streamed `json:"streamed,omitempty"`
+	Counts   *counts   `json:"counts,omitempty"`
+}
+
+// counts is the state of a child.
+type counts struct {
+	Connections int   `json:"connections"`
+	Goroutines  int   `json:"goroutines"`
+	Heap        int64 `json:"heap"`  // bytes of objects
+	Stack       int64 `json:"stack"` // bytes of goroutines' stacks
+	Dropped     int64 `json:"dropped"`
+	Malformed   int64 `json:"malformed"`
+}
+
+// child is another process of this program.
+type child struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	opened answer // to the first order
+
+	mu sync.Mutex // guards writes to in
+}
+
+// ProgramName is the name under which a child finds itself called, whatever
+// file it is.
+const ProgramName = "tideway"
+
+// startChild starts a process that Serve serves.
+func startChild(ctx context.Context, s site, stderr io.Writer) (*child, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("where is this program? %w", err)
+	}
+	c := &child{cmd: exec.CommandContext(ctx, exe)}
+	c.cmd.Args = []string{ProgramName, "bench", "serve"}
+	c.cmd.Stderr = stderr
+	// The end of its input ends a child, which then removes what it stored.
+	c.cmd.Cancel = func() error { return c.in.Close() }
+	c.cmd.WaitDelay = 10 * time.Second
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewScanner(out)
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("the bench's server: %w", err)
+	}
+	if c.opened, err = c.ask(order{Start: &s}); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+// ask gives an order and waits for the answer.
+func (c *child) ask(o order) (answer, error) {
+	if err := c.tell(o); err != nil {
+		return answer{}, err
+	}
+	return c.answer()
+}
+
+// answer waits for the answer to an order that was told.
+func (c *child) answer() (answer, error) {
+	if !c.out.Scan() {
+		return answer{}, errors.Join(errors.New("the bench's server ended before it answered"), c.out.Err())
+	}
+	var a answer
+	if err := json.Unmarshal(c.out.Bytes(), &a); err != nil {
+		return answer{}, fmt.Errorf("the bench's server answered %.80q: %w", c.out.Bytes(), err)
+	}
+	if a.Err != "" {
+		return a, fmt.Errorf("the bench's server: %s", a.Err)
+	}
+	return a, nil
+}
+
+// tell gives an order.
+func (c *child) tell(o order) error {
+	line, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.in.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("the bench's server does not listen any more: %w", err)
+	}
+	return nil
+}
+
+// close ends the process.
+func (c *child) close() error {
+	c.in.Close()
+	killer := time.AfterFunc(c.cmd.WaitDelay, func() { c.cmd.Process.Kill() })
+	defer killer.Stop()
+	if err := c.cmd.Wait(); err != nil {
+		return fmt.Errorf("the end of the bench's server: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,333 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/natsbus"
+)
+
+// inLayer measures the layer without sockets: joins, and messages from the first
+// node to the members on all; and the same messages by nats.go's own calls, in
+// turns.
+func inLayer(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+	nodes, closeNodes, err := network(ctx, s, p.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeNodes()) }()
+	out := &sample{}
+	w := &twoWays{settings: s, groups: names(p.Groups), node: nodes[0]}
+	if err := w.join(ctx, nodes, p, out); err != nil {
+		return nil, err
+	}
+	if err := w.encode(p.Size); err != nil {
+		return nil, err
+	}
+	if err := w.whole(ctx, p.Members); err != nil {
+		return nil, err
+	}
+	ours := &lap{window: s.Window, perMessage: p.Members, send: w.groupSend, got: &w.got}
+	bare := &lap{window: s.Window, perMessage: 1, send: w.publish, got: &w.bareGot}
+	stop, err := w.listenBare()
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	if err := ours.run(ctx, min(s.Duration/5, 200*time.Millisecond)); err != nil {
+		return nil, err
+	}
+	*ours = lap{window: ours.window, perMessage: ours.perMessage, send: ours.send, got: ours.got}
+	if err := takeTurns(ctx, s.Duration, ours.run, bare.run); err != nil {
+		return nil, err
+	}
+	deliveries := float64(ours.arrived)
+	out.add("messages_per_s", "messages", "1/s", float64(ours.sent)/ours.elapsed.Seconds())
+	out.add("deliveries_per_s", "deliveries", "1/s", deliveries/ours.elapsed.Seconds())
+	out.add("bare_per_s", "bare nats.go", "1/s", float64(bare.sent)/bare.elapsed.Seconds())
+	out.compare(ours.cpu, ours.sent, bare.cpu, bare.sent, "bare nats.go")
+	out.add("cpu_delivery_us", "CPU per delivery", "us", micro(ours.cpu)/max(deliveries, 1))
+	out.add("allocs", "allocations per message, broker included", "", float64(ours.allocs)/float64(max(ours.sent, 1)))
+	out.add("bare_allocs", "bare nats.go, the same", "", float64(bare.allocs)/float64(max(bare.sent, 1)))
+	out.add("lost", "lost", "", float64(ours.sent*int64(p.Members)-ours.arrived))
+	return out, nil
+}
+
+func names(n int) []string {
+	groups := make([]string, n)
+	for i := range groups {
+		groups[i] = groupPrefix + strconv.Itoa(i)
+	}
+	return groups
+}
+
+// network makes nodes: one alone, or a cluster of embedded servers on loopback.
+func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll func() error, err error) {
+	closeAll = func() error {
+		var errs []error
+		for _, n := range nodes {
+			errs = append(errs, n.close())
+		}
+		return errors.Join(errs...)
+	}
+	all := make([]*natsbus.Options, n)
+	if n == 1 || s.NATS != "" {
+		for i := range all {
+			all[i] = &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: silent}
+		}
+	} else if err := clusterOptions(all, s.Prefix); err != nil {
+		return nil, nil, err
+	}
+	type made struct {
+		node *node
+		err  error
+	}
+	ready := make(chan made, n) // at the same time: each waits for the others
+	for _, o := range all {
+		o.Logger = silent
+		go func() {
+			n, err := newNode(ctx, o)
+			ready <- made{n, err}
+		}()
+	}
+	for range all {
+		m := <-ready
+		err = errors.Join(err, m.err)
+		if m.node != nil {
+			nodes = append(nodes, m.node)
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll())
+	}
+	return nodes, closeAll, nil
+}
+
+// clusterOptions makes the options of a full mesh.
+func clusterOptions(all []*natsbus.Options, prefix string) error {
+	var routes []string
+	for range all {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // so that its port is free
+		if err != nil {
+			return err
+		}
+		defer ln.Close()
+		routes = append(routes, ln.Addr().String())
+	}
+	for i := range all {
+		all[i] = &natsbus.Options{Prefix: prefix, Embedded: &natsbus.Embedded{
+			Name: fmt.Sprint("bench", i), NoJetStream: true,
+			Cluster: &natsbus.Cluster{Name: "bench", Listen: routes[i], Routes: routes, Wait: 10 * time.Second},
+		}}
+	}
+	return nil
+}
+
+// twoWays is the two ways of a message: the layer's and bare NATS's.
+type twoWays struct {
+	settings *Settings
+	node     *node
+	groups   []string
+	message  layer.Message
+
+	got, bareGot atomic.Int64
+}
+
+func (w *twoWays) encode(size int) (err error) {
+	data, err := layer.Encode(Tick{string(appendText(nil, time.Now().UnixNano(), size))})
+	if err == nil {
+		w.message, err = layer.ParseMessage(data)
+	}
+	return err
+}
+
+// counter is a member: what a connection is to the layer.
+type counter struct {
+	got     *atomic.Int64
+	channel *layer.Channel
+}
+
+// Offer implements [layer.Tap].
+func (c *counter) Offer(b *layer.Batch) bool {
+	c.got.Add(int64(len(b.Messages)))
+	return true
+}
+
+// Wake implements [layer.Tap].
+func (c *counter) Wake() {
+	for {
+		if _, ok := c.channel.Next(); !ok {
+			return
+		}
+		c.got.Add(1)
+	}
+}
+
+// join makes the members, spread over the nodes, and measures it.
+func (w *twoWays) join(ctx context.Context, nodes []*node, p Point, out *sample) error {
+	var joins Histogram
+	var mu sync.Mutex // guards joins and failed
+	var failed error
+	var next atomic.Int64
+	total := int64(p.Groups) * int64(p.Members)
+	heap := heapInUse()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range min(int64(w.settings.Workers), total) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < total && ctx.Err() == nil; i = next.Add(1) - 1 {
+				began := time.Now()
+				err := w.member(ctx, nodes[i/int64(p.Groups)%int64(len(nodes))].layer, w.groups[i%int64(p.Groups)])
+				mu.Lock()
+				joins.Add(int64(time.Since(began)))
+				failed = errors.Join(failed, err)
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	elapsed := time.Since(start)
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	out.add("joins_per_s", "joins", "1/s", float64(total)/elapsed.Seconds())
+	out.latencies("join", "join", &joins)
+	if total >= 1000 { // of fewer the noise is larger
+		out.add("member_heap", "heap per membership", "B", float64(heapInUse()-heap)/float64(total))
+	}
+	return failed
+}
+
+// whole waits until a message to each group reaches all its members: a cluster
+// that has only just formed may still be joining its nodes.
+func (w *twoWays) whole(ctx context.Context, members int) error {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); {
+		before, want := w.got.Load(), int64(len(w.groups)*members)
+		for i := range w.groups {
+			if err := w.groupSend(ctx, int64(i)); err != nil {
+				return err
+			}
+		}
+		for retry := time.Now().Add(time.Second); time.Now().Before(retry); sleep(ctx, time.Millisecond) {
+			if w.got.Load()-before >= want {
+				return ctx.Err()
+			}
+		}
+	}
+	return fmt.Errorf("not all members are reached after %v", startTimeout)
+}
+
+func (w *twoWays) member(ctx context.Context, l *layer.Layer, group string) (err error) {
+	c := &counter{got: &w.got}
+	if c.channel, err = l.Tap(ctx, c); err != nil {
+		return err
+	}
+	return l.GroupAdd(ctx, group, c.channel.Name())
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func (w *twoWays) groupSend(ctx context.Context, i int64) error {
+	return w.node.layer.GroupSend(ctx, w.groups[i%int64(len(w.groups))], w.message)
+}
+
+const bareSubject = "tideway.bench.bare"
+
+func (w *twoWays) publish(_ context.Context, _ int64) error {
+	return w.node.bus.Conn().Publish(bareSubject, w.message.Data)
+}
+
+// listenBare counts what arrives by nats.go's own means.
+func (w *twoWays) listenBare() (stop func(), err error) {
+	conn := w.node.bus.Conn()
+	in := make(chan *nats.Msg, max(1<<16, w.settings.Window))
+	sub, err := conn.ChanSubscribe(bareSubject, in)
+	if err == nil {
+		err = conn.Flush()
+	}
+	if err != nil {
+		return nil, err
+	}
+	done, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-in:
+				w.bareGot.Add(1)
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		sub.Unsubscribe()
+		close(quit)
+		<-done
+	}, nil
+}
+
+// lap is one way at work, in several stretches.
+type lap struct {
+	window     int
+	perMessage int
+	send       func(ctx context.Context, i int64) error
+	got        *atomic.Int64
+
+	sent, arrived int64
+	elapsed, cpu  time.Duration
+	allocs        uint64
+}
+
+// run sends for a time, no more under way than the window, and waits until all
+// has arrived.
+func (l *lap) run(ctx context.Context, d time.Duration) error {
+	var memBefore, memAfter runtime.MemStats
+	runtime.ReadMemStats(&memBefore)
+	before := l.got.Load()
+	cpu, _ := processTime(os.Getpid())
+	got, start, sent := before, time.Now(), int64(0)
+	window := int64(l.window * l.perMessage)
+	for ; sent&31 != 0 || time.Since(start) < d && ctx.Err() == nil; sent++ {
+		if err := l.send(ctx, sent); err != nil {
+			return err
+		}
+		for stuck := time.Now(); sent*int64(l.perMessage)-(l.got.Load()-got) >= window; {
+			time.Sleep(50 * time.Microsecond)
+			if time.Since(stuck) > quiet {
+				got -= sent*int64(l.perMessage) - (l.got.Load() - got) // lost, which the count shows
+			}
+		}
+	}
+	deadline := time.Now().Add(quiet)
+	for l.got.Load()-got < sent*int64(l.perMessage) && time.Now().Before(deadline) {
+		time.Sleep(50 * time.Microsecond)
+	}
+	now, _ := processTime(os.Getpid())
+	runtime.ReadMemStats(&memAfter)
+	l.cpu += now - cpu
+	l.elapsed += time.Since(start)
+	l.sent += sent
+	l.arrived += l.got.Load() - before
+	l.allocs += memAfter.Mallocs - memBefore.Mallocs
+	return ctx.Err()
+}
