@@ -353,12 +353,17 @@ func (l *Layer) leaveEmpty(linger time.Duration) {
 	}
 	defer l.busy.Done()
 	for _, g := range l.beginLeaving(linger) {
-		l.link.Unsubscribe(g.sub)
-		l.mu.Lock()
-		delete(l.groups, g.sub)
-		l.mu.Unlock()
-		close(g.settled)
+		l.endLeaving(g)
 	}
+}
+
+// endLeaving ends the subscription of a group whose leaving has begun.
+func (l *Layer) endLeaving(g *group) {
+	l.link.Unsubscribe(g.sub) // it fails when the link is down, which ends it too
+	l.mu.Lock()
+	delete(l.groups, g.sub)
+	l.mu.Unlock()
+	close(g.settled)
 }
 
 // leaveNow unsubscribes from a relay's group without lingering: as long as this
@@ -377,11 +382,7 @@ func (l *Layer) leaveNow(sub Subscription) {
 	}
 	g.state, g.settled = leaving, make(chan struct{})
 	l.mu.Unlock()
-	l.link.Unsubscribe(sub)
-	l.mu.Lock()
-	delete(l.groups, sub)
-	l.mu.Unlock()
-	close(g.settled)
+	l.endLeaving(g)
 }
 
 func (l *Layer) beginLeaving(linger time.Duration) (due []*group) {
