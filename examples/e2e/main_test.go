@@ -23,6 +23,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	for _, need := range []string{"bash", "caddy", "/usr/bin/chromium", "curl", "git", "nats", "nginx", python} {
+		if _, err := exec.LookPath(need); err != nil {
+			fmt.Fprintf(os.Stderr, "%v; .ci/run installs all that these tests need\n", err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "tideway-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
