@@ -114,8 +114,11 @@ func (a *actor) disconnect(ctx context.Context, c *consumer.Conn, code consumer.
 	defer a.book.mu.Unlock()
 	a.book.disconnects = append(a.book.disconnects, code)
 	a.book.channels = append(a.book.channels, c.Layer().Stats().Channels)
-	if c.PathValue("name") == "late-panic" {
+	switch c.PathValue("name") {
+	case "late-panic":
 		panic("broken in Disconnect")
+	case "late-goexit":
+		runtime.Goexit()
 	}
 }
 
@@ -283,17 +286,21 @@ func TestDisconnectAfterEarlyAccept(t *testing.T) {
 }
 
 // A panic of Disconnect is logged, and nothing else happens.
-func TestPanicInDisconnect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newActors()
-		s := open(t, b.consumer(), nil)
-		s.dial("late-panic").Close(1000, "")
-		time.Sleep(time.Minute)
-		b.ended(t, 1000)
-		if s.log.count("broken in Disconnect") != 1 {
-			t.Errorf("the panic is not in the log:\n%s", s.log)
-		}
-	})
+func TestDisconnectFails(t *testing.T) {
+	for name, logged := range map[string]string{"late-panic": "broken in Disconnect", "late-goexit": "Goexit"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newActors()
+				s := open(t, b.consumer(), nil)
+				s.dial(name).Close(1000, "")
+				time.Sleep(time.Minute)
+				b.ended(t, 1000)
+				if s.log.count("level=ERROR") != 1 || s.log.count(logged) != 1 {
+					t.Errorf("want one line with %q in the log:\n%s", logged, s.log)
+				}
+			})
+		})
+	}
 }
 
 // What the client sent before it left is handled, and Disconnect comes after.

@@ -261,8 +261,10 @@ func TestSlowHandshakeHoldsUpNobody(t *testing.T) {
 		if stuck.writes.Load() == 0 {
 			t.Fatal("nothing was written: the test tests nothing")
 		}
-		s.send("g", `{"type":"note","text":"1"}`)
-		receiveNotes(t, c, 1, 1)
+		for i := range 3 {
+			s.send("g", fmt.Sprintf(`{"type":"note","text":"%d"}`, i))
+			receiveNotes(t, c, i, i)
+		}
 		if n, err := (router.Kick{User: "nobody"}).Do(context.Background(), s.layer); n != 0 || err != nil {
 			t.Errorf("kick: got %d, %v", n, err)
 		}

@@ -189,7 +189,7 @@ func TestRender(t *testing.T) {
 				runs.Add(1)
 				switch m.Text {
 				case "as payload":
-					return note{m.Text}, nil
+					return note(m), nil
 				case "fails":
 					return nil, errBroken
 				case "panics":

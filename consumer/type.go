@@ -145,8 +145,10 @@ func (c *Conn) launch(t opener, done func(Result)) {
 	var s lifecycle
 	err := errGoexit
 	rest := func() {
+		decision := err
+		err = errGoexit // what Disconnect may still do
 		defer func() { done(c.finish(err)) }()
-		err = c.live(c.ctx, s, err)
+		err = c.live(c.ctx, s, decision)
 	}
 	defer func() { // Connect may have ended the goroutine
 		if err == nil {
