@@ -35,8 +35,7 @@ type faulty struct {
 	layer.Bus
 	count atomic.Int64 // of whatever the fault counts
 
-	mu    sync.Mutex // guards all below
-	held  []layer.Inbound
+	mu    sync.Mutex // guards stash
 	stash *layer.Packet
 }
 

@@ -98,7 +98,7 @@ func closedLayer(t *trial) {
 	for _, c := range []*layer.Channel{c, shared} {
 		reading.Go(func() {
 			for _, err := range c.All(t.ctx) {
-				ended <- fmt.Errorf("All: %w", err)
+				ended <- fmt.Errorf("the sequence All: %w", err)
 			}
 			_, err := c.Receive(t.ctx)
 			ended <- err

@@ -27,13 +27,11 @@ type recorder struct {
 	events []layer.LinkEvent
 	batch  int // the largest
 
-	deliverTo func(channel string) error           // nil: accept
-	call      func([]byte) []byte                  // nil: echo
-	onDeliver func(batch []layer.Inbound)          // nil: record
-	changed   chan struct{}                        // holds a token after each change
-	callCtx   func(context.Context, []byte)        // nil: nothing
-	onEvent   func(event layer.LinkEvent)          // nil: nothing
-	onDirect  func(channel string, p layer.Packet) // nil: nothing
+	deliverTo func(channel string) error    // nil: accept
+	call      func([]byte) []byte           // nil: echo
+	onDeliver func(batch []layer.Inbound)   // nil: record
+	changed   chan struct{}                 // holds a token after each change
+	callCtx   func(context.Context, []byte) // nil: nothing
 }
 
 func newRecorder() *recorder {
