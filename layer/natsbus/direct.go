@@ -130,7 +130,7 @@ const (
 
 // callQuiet is how long a call to all waits after the last answer for those
 // that are not known to exist.
-const callQuiet = 150 * time.Millisecond
+const callQuiet = time.Second
 
 // Call asks one process, or all.
 func (l *link) Call(ctx context.Context, process string, request []byte) ([][]byte, error) {
