@@ -27,7 +27,7 @@ type benchmark struct {
 
 func (p *program) benchCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "bench",
+		Use:   "bench " + strings.Join(benchNames(), "|"),
 		Short: "Measure this machine's Tideway, or any WebSocket server",
 		Long: `Bench measures a server of its own, another process of this program, or the
 one that --url names: ours, or any that passes on to a room what a member of it
@@ -130,7 +130,7 @@ func groupsFlag(b *benchmark, f *pflag.FlagSet) {
 }
 
 func rateFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Rate, "rate", b.Rate, "messages, or connections, a second in all; 0 is as fast as it goes")
+	f.IntSliceVar(&b.Rate, "rate", b.Rate, "`number` of messages, or connections, a second in all; 0 is as fast as it goes")
 }
 
 func sizeFlag(b *benchmark, f *pflag.FlagSet) {
@@ -158,14 +158,15 @@ func stayingFlag(b *benchmark, f *pflag.FlagSet) {
 }
 
 func publisherFlags(b *benchmark, f *pflag.FlagSet) {
-	f.StringVar(&b.Publisher, "publisher", "", "who sends: the server itself (inside), another process (outside), a socket (client)")
+	f.StringVar(&b.Publisher, "publisher", "", "`who` sends: the server itself (inside), another process (outside), a socket (client)")
+	f.BoolVar(&b.Deflate, "deflate", false, "offer permessage-deflate; of compressed messages one in 64 is looked into")
 	f.BoolVar(&b.Handled, "handled", false, "each connection decodes and encodes each message, instead of forwarding it")
 	f.IntVar(&b.Slow, "slow", 0, "`number` of clients that never read")
 }
 
 func urlFlags(b *benchmark, f *pflag.FlagSet) {
 	f.StringVar(&b.URL, "url", "", "`URL` of the server's sockets; %d is the group's number (default: a server of the bench's own)")
-	f.IntSliceVar(&b.PIDs, "pid", nil, "processes whose CPU time and memory are the server's; a broker's, too")
+	f.IntSliceVar(&b.PIDs, "pid", nil, "`processes` whose CPU time and memory are the server's; a broker's, too")
 	f.StringArrayVar(&b.Header, "header", nil, "`line` of each handshake, \"Name: value\"; may be repeated")
 	f.StringVar(&b.Hello, "hello", "", "text `message` behind each handshake; %d is the group's number")
 	f.IntVar(&b.Replies, "hello-replies", 0, "`number` of messages that answer --hello")
@@ -175,7 +176,7 @@ func urlFlags(b *benchmark, f *pflag.FlagSet) {
 
 func loadFlags(b *benchmark, f *pflag.FlagSet) {
 	f.IntVar(&b.Workers, "dialers", 64, "`number` of handshakes at the same time")
-	f.DurationVar(&b.Nap, "nap", 300*time.Microsecond, "pause of the load client between two looks at its connections")
+	f.DurationVar(&b.Nap, "nap", 300*time.Microsecond, "`time` between two looks of the load client at its connections")
 }
 
 func (p *program) benchKindCommand(k benchKind) *cobra.Command {
@@ -193,7 +194,7 @@ func (p *program) benchKindCommand(k benchKind) *cobra.Command {
 	for _, register := range k.flags {
 		register(b, f)
 	}
-	f.DurationVar(&b.Duration, "duration", b.Duration, "of each run")
+	f.DurationVar(&b.Duration, "duration", b.Duration, "`time` of each run")
 	f.IntVar(&b.Runs, "runs", b.Runs, "`number` of runs, of which medians are told")
 	f.StringVar(&b.html, "html", "", "write a report with plots to `PATH`, too")
 	if f.Lookup("publisher") != nil {

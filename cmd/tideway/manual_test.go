@@ -55,6 +55,19 @@ func defined(set *pflag.FlagSet) []string {
 	return flags
 }
 
+// definedBelow returns the flags of a command and of those below it, which share
+// a section.
+func definedBelow(c *cobra.Command) []string {
+	flags := defined(c.LocalFlags())
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			flags = append(flags, defined(sub.LocalFlags())...)
+		}
+	}
+	slices.Sort(flags)
+	return slices.Compact(flags)
+}
+
 // docs/reference/cli.md says what the program says of itself: commands, usage,
 // flags and examples.
 func TestManualIsComplete(t *testing.T) {
@@ -80,7 +93,7 @@ func TestManualIsComplete(t *testing.T) {
 
 func checkSection(t *testing.T, c *cobra.Command, section string) {
 	t.Helper()
-	if got, want := documented(section), defined(c.LocalFlags()); !slices.Equal(got, want) {
+	if got, want := documented(section), definedBelow(c); !slices.Equal(got, want) {
 		t.Errorf("%s: the manual has the flags %q, the program has %q", c.CommandPath(), got, want)
 	}
 	if usage := "\n    tideway " + c.Use; !strings.Contains(section, usage) {

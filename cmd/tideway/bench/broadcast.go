@@ -84,6 +84,9 @@ func (st *stand) delivered(r streamed, m *meter, began time.Time) (*sample, erro
 	if extra := c.messages - want; extra > 0 {
 		out.remarks = append(out.remarks, "more messages arrived than were sent: the server doubles some, or somebody else publishes")
 	}
+	if st.settings.Deflate && c.compressed < c.frames {
+		out.remarks = append(out.remarks, fmt.Sprintf("the server compressed %d of %d messages", c.compressed, c.frames))
+	}
 	out.ends(c, r)
 	return out, nil
 }

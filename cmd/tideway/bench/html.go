@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"html/template"
+	"slices"
 )
 
 //go:embed report.html
@@ -49,6 +50,9 @@ func (r *Report) plots() []template.HTML {
 		return plots
 	}
 	for _, row := range r.rows() {
+		if slices.Contains(circumstances, row.Key) {
+			continue
+		}
 		if p := r.sizePlot(row); p != nil {
 			plots = append(plots, p.svg())
 		}
@@ -81,19 +85,22 @@ func (r *Report) latencyPlot() *plot {
 
 // sizePlot shows one figure over the swept size, with the range of its runs.
 func (r *Report) sizePlot(row Figure) *plot {
-	p := &plot{title: row.Title, xTitle: r.Swept, yTitle: row.Unit, xScale: logScale, yScale: logScale}
 	var l line
+	var sizes []float64
 	for _, res := range r.Points {
 		f, ok := res.figure(row.Key)
 		x := float64(*res.Point.at(r.Swept))
 		if !ok || f.Min <= 0 || x <= 0 {
 			return nil // a logarithm has no place for it
 		}
+		sizes = append(sizes, x)
 		l.points = append(l.points, dot{x: x, y: f.Median, least: f.Min, most: f.Max})
 	}
 	if g := r.growthOf(row.Key); g != "" {
 		l.name = "grows as " + g
 	}
-	p.lines = []line{l}
-	return p
+	return &plot{
+		title: row.Title, xTitle: r.Swept, yTitle: row.Unit,
+		xScale: valuesScale(sizes), yScale: logScale, lines: []line{l},
+	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -15,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tideway-go/tideway/layer"
-	"github.com/tideway-go/tideway/layer/natsbus"
 )
 
 // inLayer measures the layer without sockets: joins, and messages from the first
@@ -70,68 +67,6 @@ func names(n int) []string {
 		groups[i] = groupPrefix + strconv.Itoa(i)
 	}
 	return groups
-}
-
-// network makes nodes: one alone, or a cluster of embedded servers on loopback.
-func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll func() error, err error) {
-	closeAll = func() error {
-		var errs []error
-		for _, n := range nodes {
-			errs = append(errs, n.close())
-		}
-		return errors.Join(errs...)
-	}
-	all := make([]*natsbus.Options, n)
-	if n == 1 || s.NATS != "" {
-		for i := range all {
-			all[i] = &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: silent}
-		}
-	} else if err := clusterOptions(all, s.Prefix); err != nil {
-		return nil, nil, err
-	}
-	type made struct {
-		node *node
-		err  error
-	}
-	ready := make(chan made, n) // at the same time: each waits for the others
-	for _, o := range all {
-		o.Logger = silent
-		go func() {
-			n, err := newNode(ctx, o)
-			ready <- made{n, err}
-		}()
-	}
-	for range all {
-		m := <-ready
-		err = errors.Join(err, m.err)
-		if m.node != nil {
-			nodes = append(nodes, m.node)
-		}
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll())
-	}
-	return nodes, closeAll, nil
-}
-
-// clusterOptions makes the options of a full mesh.
-func clusterOptions(all []*natsbus.Options, prefix string) error {
-	var routes []string
-	for range all {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") // so that its port is free
-		if err != nil {
-			return err
-		}
-		defer ln.Close()
-		routes = append(routes, ln.Addr().String())
-	}
-	for i := range all {
-		all[i] = &natsbus.Options{Prefix: prefix, Embedded: &natsbus.Embedded{
-			Name: fmt.Sprint("bench", i), NoJetStream: true,
-			Cluster: &natsbus.Cluster{Name: "bench", Listen: routes[i], Routes: routes, Wait: 10 * time.Second},
-		}}
-	}
-	return nil
 }
 
 // twoWays is the two ways of a message: the layer's and bare NATS's.
@@ -284,50 +219,4 @@ func (w *twoWays) listenBare() (stop func(), err error) {
 		close(quit)
 		<-done
 	}, nil
-}
-
-// lap is one way at work, in several stretches.
-type lap struct {
-	window     int
-	perMessage int
-	send       func(ctx context.Context, i int64) error
-	got        *atomic.Int64
-
-	sent, arrived int64
-	elapsed, cpu  time.Duration
-	allocs        uint64
-}
-
-// run sends for a time, no more under way than the window, and waits until all
-// has arrived.
-func (l *lap) run(ctx context.Context, d time.Duration) error {
-	var memBefore, memAfter runtime.MemStats
-	runtime.ReadMemStats(&memBefore)
-	before := l.got.Load()
-	cpu, _ := processTime(os.Getpid())
-	got, start, sent := before, time.Now(), int64(0)
-	window := int64(l.window * l.perMessage)
-	for ; sent&31 != 0 || time.Since(start) < d && ctx.Err() == nil; sent++ {
-		if err := l.send(ctx, sent); err != nil {
-			return err
-		}
-		for stuck := time.Now(); sent*int64(l.perMessage)-(l.got.Load()-got) >= window; {
-			time.Sleep(50 * time.Microsecond)
-			if time.Since(stuck) > quiet {
-				got -= sent*int64(l.perMessage) - (l.got.Load() - got) // lost, which the count shows
-			}
-		}
-	}
-	deadline := time.Now().Add(quiet)
-	for l.got.Load()-got < sent*int64(l.perMessage) && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Microsecond)
-	}
-	now, _ := processTime(os.Getpid())
-	runtime.ReadMemStats(&memAfter)
-	l.cpu += now - cpu
-	l.elapsed += time.Since(start)
-	l.sent += sent
-	l.arrived += l.got.Load() - before
-	l.allocs += memAfter.Mallocs - memBefore.Mallocs
-	return ctx.Err()
 }

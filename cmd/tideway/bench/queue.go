@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -15,38 +14,6 @@ import (
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
-
-// silent is for parts whose errors come back anyway.
-var silent = slog.New(slog.DiscardHandler)
-
-// node is one process's place in a network, all of it in this process.
-type node struct {
-	bus   *natsbus.Bus
-	layer *layer.Layer
-}
-
-// queueCapacity is more than is ever under way.
-const queueCapacity = 1 << 16
-
-func newNode(ctx context.Context, opts *natsbus.Options) (n *node, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	n = &node{}
-	if n.bus, err = natsbus.New(ctx, opts); err != nil {
-		return nil, err
-	}
-	n.layer, err = layer.New(n.bus, &layer.Options{Capacity: queueCapacity, Logger: opts.Logger})
-	if err != nil {
-		return nil, errors.Join(err, n.bus.Close(ctx))
-	}
-	return n, nil
-}
-
-func (n *node) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return errors.Join(n.layer.Close(ctx), n.bus.Close(ctx))
-}
 
 // queue measures a shared channel: send, receive, acknowledge; and the same by
 // JetStream's own calls, in turns on the same server.

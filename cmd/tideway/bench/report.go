@@ -27,6 +27,7 @@ type Report struct {
 type Setup struct {
 	Publisher string `json:"publisher,omitempty"`
 	Handled   bool   `json:"handled,omitempty"`
+	Deflate   bool   `json:"deflate,omitempty"`
 	Slow      int    `json:"slow,omitempty"`
 	Staying   int    `json:"staying,omitempty"`
 	Window    int    `json:"window,omitempty"`
@@ -72,7 +73,7 @@ func newReport(name string, s *Settings, points []Point, swept string, samples [
 		Bench: name, Started: started.UTC().Truncate(time.Second), Runs: s.Runs, Duration: s.Duration.Seconds(),
 		Machine: Machine{runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()},
 		Server:  "embedded", Swept: swept,
-		Setup: Setup{Handled: s.Handled, Slow: s.Slow, Staying: s.Staying, Window: s.Window, Workers: s.Workers},
+		Setup: Setup{Handled: s.Handled, Deflate: s.Deflate, Slow: s.Slow, Staying: s.Staying, Window: s.Window, Workers: s.Workers},
 	}
 	if name == "broadcast" {
 		r.Setup.Publisher = s.publisher()
@@ -149,10 +150,17 @@ func round(v float64) float64 {
 	return math.Round(v*scale) / scale
 }
 
+// circumstances are figures that say how far to trust the others: how they grow
+// is of no interest.
+var circumstances = []string{"client_cpu_us", "client_busy", "server_cores", "other_cores"}
+
 // growth fits a power of the swept size to each figure's medians.
 func growth(points []Result, swept string) []Growth {
 	var all []Growth
 	for _, f := range points[0].Figures {
+		if slices.Contains(circumstances, f.Key) {
+			continue
+		}
 		var x, y []float64
 		for _, res := range points {
 			if other, ok := res.figure(f.Key); ok && other.Median > 0 && *res.Point.at(swept) > 0 {
@@ -161,7 +169,7 @@ func growth(points []Result, swept string) []Growth {
 			}
 		}
 		if e, ok := slope(x, y); ok && len(x) == len(points) {
-			all = append(all, Growth{f.Key, swept, math.Round(e*100) / 100})
+			all = append(all, Growth{f.Key, swept, math.Round(e*100)/100 + 0})
 		}
 	}
 	return all
@@ -212,6 +220,9 @@ func (r *Report) Title() string {
 	}
 	if r.Setup.Handled {
 		parts = append(parts, "handled")
+	}
+	if r.Setup.Deflate {
+		parts = append(parts, "deflate")
 	}
 	title := r.Bench + ": " + strings.Join(parts, ", ")
 	if r.Swept != "" {

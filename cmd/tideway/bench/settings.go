@@ -18,6 +18,7 @@ type Settings struct {
 	Hello    string   // a text message behind each handshake; %d is the group's number
 	Replies  int      // messages that answer Hello
 	Message  string   // what a publishing client sends; %s is the mark and the padding
+	Deflate  bool     // offer permessage-deflate
 	Stranger bool     // the server may be on another machine
 
 	NATS   string // server for the bench's own server; "" embeds one

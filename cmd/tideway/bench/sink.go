@@ -30,6 +30,7 @@ type wire interface {
 type tally struct {
 	messages   int64 // marks
 	frames     int64
+	compressed int64 // frames of the former
 	bytes      int64
 	disordered int64 // messages that were due before one that came earlier
 	first      int64 // when the first and the last arrived, in ns since 1970
@@ -102,36 +103,54 @@ func (s *sink) feed(c *client, b []byte) (rest []byte, err error) {
 			c.wire.write(appendFrame(nil, opClose, f.body))
 		case opPong:
 		default:
-			s.data(c, f.body, now)
+			s.data(c, f, now)
 		}
 	}
 }
 
-// data takes the body of a data frame.
-func (s *sink) data(c *client, body []byte, now int64) {
+// data takes a data frame.
+func (s *sink) data(c *client, f frame, now int64) {
 	s.now.frames++
 	s.frames.Add(1)
+	body := f.body
+	if f.compressed {
+		if s.now.compressed++; s.now.compressed%inflateEvery != 1 {
+			s.message(c, now)
+			return
+		}
+		body = inflate(body)
+	}
 	for {
 		due, rest, ok := cutMark(body)
 		if !ok {
 			return
 		}
 		body = rest
-		if s.now.messages++; s.now.first == 0 {
-			s.now.first = now
-		}
-		s.now.last = now
-		if due < c.lastDue {
-			s.now.disordered++
-		}
-		c.lastDue = due
-		if c.stayed && (s.lastDue == 0 || due <= s.lastDue) {
-			s.now.stayed.Add(now - due)
-		}
-		s.now.latency.Add(now - due)
-		if c.stayed || !s.stayedOnly {
-			s.received.Add(1)
-		}
+		s.message(c, now)
+		s.late(c, due, now)
+	}
+}
+
+// message counts one message.
+func (s *sink) message(c *client, now int64) {
+	if s.now.messages++; s.now.first == 0 {
+		s.now.first = now
+	}
+	s.now.last = now
+	if c.stayed || !s.stayedOnly {
+		s.received.Add(1)
+	}
+}
+
+// late counts the latency of a message.
+func (s *sink) late(c *client, due, now int64) {
+	if due < c.lastDue {
+		s.now.disordered++
+	}
+	c.lastDue = due
+	s.now.latency.Add(now - due)
+	if c.stayed && (s.lastDue == 0 || due <= s.lastDue) {
+		s.now.stayed.Add(now - due)
 	}
 }
 

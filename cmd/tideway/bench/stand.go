@@ -51,6 +51,9 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 	if err != nil {
 		return st, err
 	}
+	if s.Deflate {
+		t.header += deflateOffer
+	}
 	st.fleet, err = newFleet(p.Clients, fleetOptions{
 		target: t, groups: max(min(p.Groups, p.Clients), 1), silent: s.Slow,
 		dialers: s.Workers, nap: s.Nap, hello: s.Hello, replies: s.Replies,

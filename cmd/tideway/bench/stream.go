@@ -73,12 +73,12 @@ func (s stream) run(ctx context.Context, c *credit, send func(i int, due int64) 
 		if err := send(i, due); err != nil {
 			r.Failed++
 			r.Err = err.Error()
-			if r.Failed >= 1000 && r.Failed == r.Sent+1 {
-				break // nothing works
-			}
 		}
 		r.Sent++
 		r.Late = time.Now().UnixNano() - due
+		if r.Failed >= 1000 && r.Failed == r.Sent {
+			break // nothing works
+		}
 	}
 	return r
 }

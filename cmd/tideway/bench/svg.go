@@ -32,20 +32,29 @@ type scale struct {
 // logScale gives every factor the same room.
 var logScale = scale{math.Log10, logTicks, number}
 
-// logTicks returns 1, 2 and 5 times the powers of ten from least to most; powers
-// alone where that were too many.
+// logTicks returns round numbers from least to most, not too many.
 func logTicks(least, most float64) []float64 {
+	steps := []float64{1, 2, 5}
+	switch factor := most / least; {
+	case factor > 2000:
+		steps = []float64{1}
+	case factor < 10:
+		steps = []float64{1, 1.5, 2, 3, 4, 5, 7}
+	}
 	var ticks []float64
 	for e := math.Floor(math.Log10(least)); e <= math.Ceil(math.Log10(most)); e++ {
-		for _, m := range []float64{1, 2, 5} {
-			v := m * math.Pow(10, e)
-			if v < least*0.99 || v > most*1.01 || m > 1 && most/least > 2000 {
-				continue
+		for _, m := range steps {
+			if v := m * math.Pow(10, e); v >= least*0.99 && v <= most*1.01 {
+				ticks = append(ticks, v)
 			}
-			ticks = append(ticks, v)
 		}
 	}
 	return ticks
+}
+
+// valuesScale is logScale with labels at the values that were measured.
+func valuesScale(values []float64) scale {
+	return scale{math.Log10, func(_, _ float64) []float64 { return values }, number}
 }
 
 // tailScale gives every further nine the same room: 90 %, 99 %, 99.9 %.
