@@ -183,6 +183,7 @@ func TestDisconnectAlwaysRunsOnce(t *testing.T) {
 		{"a drain", func(s *site, _ *consumertest.Client) { s.Shutdown(context.Background()) }, 1012, 1012,
 			"the server restarts; come back in a moment", ""},
 		{"a client that does not read", func(s *site, _ *consumertest.Client) {
+			synctest.Wait() // until it is open, a channel's capacity bounds what waits
 			for range 400 {
 				s.send("all", `{"type":"note","text":"`+strings.Repeat("x", 1000)+`"}`)
 			}
