@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -27,6 +28,25 @@ func TestPushFromOtherLanguages(t *testing.T) {
 			listener.next(t, m)
 		})
 	}
+	d.stop()
+}
+
+// The lines of bash in README.md push, as they stand there but for the address.
+func TestPushFromREADME(t *testing.T) {
+	d := startDemo(t)
+	listener := dial(t, d.room("lobby"))
+	text, err := os.ReadFile(root + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines, found := strings.Cut(string(text), "```sh\nexec 3<>")
+	lines, _, closed := strings.Cut(lines, "```")
+	if !found || !closed {
+		t.Fatal("README.md has no block of sh that begins with exec 3<>")
+	}
+	lines = strings.Replace("exec 3<>"+lines, "127.0.0.1/4222", strings.Replace(d.nats, ":", "/", 1), 1)
+	command(t, t.TempDir(), "", "bash", "-c", lines)
+	listener.next(t, says("bash", "hi there"))
 	d.stop()
 }
 

@@ -1,4 +1,4 @@
-// Command tutorial is the chat of docs/tutorial.md.
+// Command tutorial is the chat of README.md and docs/tutorial.md.
 //
 //	go run ./examples/tutorial
 package main
@@ -18,16 +18,13 @@ import (
 	"github.com/tideway-go/tideway/router"
 )
 
-// Message is what is said in a room, in both directions.
 type Message struct {
 	User string `json:"user"`
 	Text string `json:"text"`
 }
 
-// MessageType implements layer.Payload.
 func (Message) MessageType() string { return "chat.message" }
 
-// chat is what one connection remembers.
 type chat struct{ group string }
 
 func (c *chat) connect(ctx context.Context, conn *consumer.Conn) error {
@@ -39,7 +36,6 @@ func (c *chat) receive(ctx context.Context, conn *consumer.Conn, m Message) erro
 	return conn.GroupSend(ctx, c.group, m)
 }
 
-// Chat is the consumer type of a room.
 var Chat = consumer.Type[chat]{
 	Connect:  (*chat).connect,
 	Receive:  consumer.JSON((*chat).receive),
