@@ -123,6 +123,26 @@ func TestFallingThrough(t *testing.T) {
 	})
 }
 
+// A middleware's headers reach the consumer, which may change them, and the client.
+func TestHeadersOfAMiddleware(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, router.Table{"/": asks(func(_ context.Context, c *consumer.Conn) error {
+			c.Header().Set("X-Both", c.Header().Get("X-Both")+" consumer")
+			c.Header().Del("X-Removed")
+			return nil
+		})}, nil)
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Both", "middleware")
+			w.Header().Set("X-Removed", "by the consumer")
+			s.ServeHTTP(w, r)
+		})
+		got := consumertest.Dial(t, h, "/", nil).Header()
+		if got.Get("X-Both") != "middleware consumer" || got.Get("X-Removed") != "" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
 func TestRoutes(t *testing.T) {
 	r, err := router.New(nil, router.Table{"/b/": chat, "/a/{x}/": chat, "/a/": says()}, &router.Options{Prefix: "/app"})
 	if err != nil {

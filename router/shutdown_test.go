@@ -104,6 +104,29 @@ func TestShutdownDuringConnect(t *testing.T) {
 	})
 }
 
+// One that is being authenticated is refused, too, before its Connect begins.
+func TestShutdownDuringAuthentication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := make(chan struct{})
+		s := open(t, router.Table{"/": asks(func(context.Context, *consumer.Conn) error {
+			t.Error("Connect began")
+			return nil
+		})}, &router.Options{Authenticate: &byHeader{authenticate: func(*http.Request) error {
+			close(began)
+			time.Sleep(time.Second)
+			return nil
+		}}})
+		go func() {
+			<-began
+			s.Shutdown(context.Background())
+		}()
+		if got := consumertest.Refused(t, s, "/", nil); got.Status != 503 {
+			t.Errorf("got %d, want 503", got.Status)
+		}
+		s.log.expect(t, "the server restarts")
+	})
+}
+
 // When its context ends first, Shutdown says how many are left, and their
 // handlers' contexts end.
 func TestShutdownRunsOutOfTime(t *testing.T) {
@@ -181,10 +204,18 @@ func TestServe(t *testing.T) {
 	var disconnected atomic.Int32
 	slow := make(chan struct{})
 	began := make(chan struct{})
-	r := open(t, router.Table{"/ws/": consumer.Type[struct{}]{
-		Disconnect: func(*struct{}, context.Context, *consumer.Conn, consumer.StatusCode) { disconnected.Add(1) },
-	}}, nil)
 	other := open(t, router.Table{"/": consumer.Type[struct{}]{}}, nil)
+	r := open(t, router.Table{"/ws/": consumer.Type[struct{}]{
+		Disconnect: func(_ *struct{}, ctx context.Context, _ *consumer.Conn, _ consumer.StatusCode) {
+			disconnected.Add(1)
+			for ; other.Ready() == nil; time.Sleep(time.Millisecond) {
+				if ctx.Err() != nil {
+					t.Error("the other router takes connections while this one drains")
+					return
+				}
+			}
+		},
+	}}, nil)
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", r)
 	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) {
@@ -218,9 +249,6 @@ func TestServe(t *testing.T) {
 	cancel()
 	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != 1012 {
 		t.Errorf("the client was told %v, want 1012", err)
-	}
-	for other.Ready() == nil {
-		time.Sleep(time.Millisecond)
 	}
 	close(slow)
 	if got := <-page; got != "done" {
