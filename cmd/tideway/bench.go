@@ -161,6 +161,7 @@ func publisherFlags(b *benchmark, f *pflag.FlagSet) {
 	f.StringVar(&b.Publisher, "publisher", "", "`who` sends: the server itself (inside), another process (outside), a socket (client)")
 	f.BoolVar(&b.Deflate, "deflate", false, "offer permessage-deflate; of compressed messages one in 64 is looked into")
 	f.BoolVar(&b.Handled, "handled", false, "each connection decodes and encodes each message, instead of forwarding it")
+	f.BoolVar(&b.Floor, "floor", false, "measure the same on a bare loop of writes, too")
 	f.IntVar(&b.Slow, "slow", 0, "`number` of clients that never read")
 }
 

@@ -9,8 +9,40 @@ import (
 )
 
 // broadcast measures the way of messages from a publisher to the members of
-// groups.
-func broadcast(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+// groups, and what the floor of the machine takes for the same.
+func broadcast(ctx context.Context, s *Settings, p Point) (*sample, error) {
+	out, err := fanOut(ctx, s, p)
+	if err != nil || !s.Floor {
+		return out, err
+	}
+	own := *s
+	own.onFloor, own.URL, own.Publisher, own.PIDs, own.Deflate, own.Slow = true, "", Inside, nil, false, 0
+	own.Hello, own.Header = "", nil
+	p.Clients -= s.Slow
+	least, err := fanOut(ctx, &own, p)
+	if err != nil {
+		return nil, fmt.Errorf("the floor: %w", err)
+	}
+	out.above(least)
+	return out, nil
+}
+
+// above adds what the floor took, and the ratio to it.
+func (out *sample) above(least *sample) {
+	for _, m := range least.metrics {
+		switch m.Key {
+		case "cpu_us", "latency_p50", "latency_p99":
+			out.add("floor_"+m.Key, "floor: "+m.Title, m.Unit, m.Value)
+		}
+	}
+	ours, _ := out.metric("cpu_us")
+	if floor, ok := least.metric("cpu_us"); ok && floor > 0 && ours > 0 {
+		out.add("ratio", "server CPU over the floor's", "x", ours/floor)
+	}
+}
+
+// fanOut measures one server.
+func fanOut(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	path := pathRoom
 	if s.Handled {
 		path = pathHandled
@@ -88,7 +120,20 @@ func (st *stand) delivered(r streamed, m *meter, began time.Time) (*sample, erro
 		out.remarks = append(out.remarks, fmt.Sprintf("the server compressed %d of %d messages", c.compressed, c.frames))
 	}
 	out.ends(c, r)
-	return out, nil
+	return out, st.slowClosed(out)
+}
+
+// slowClosed adds how many of those who never read the server has closed, which
+// they themselves do not notice.
+func (st *stand) slowClosed(out *sample) error {
+	if st.server == nil || st.settings.Slow == 0 {
+		return nil
+	}
+	a, err := st.server.ask(order{Stat: &stat{}})
+	if err == nil {
+		out.add("slow_closed", "clients that never read, closed", "", float64(st.point.Clients-a.Counts.Connections))
+	}
+	return err
 }
 
 // cost adds what each of n deliveries, handshakes or messages cost, and what

@@ -28,6 +28,7 @@ type site struct {
 	Prefix     string `json:"prefix,omitempty"`     // of the subjects
 	ListenNATS bool   `json:"listenNATS,omitempty"` // other processes publish
 	Serve      bool   `json:"serve,omitempty"`      // serve WebSocket connections
+	Floor      bool   `json:"floor,omitempty"`      // be nothing but a floor
 }
 
 // stat asks for counts, behind a garbage collection if Collect is set.
@@ -50,8 +51,6 @@ type counts struct {
 	Goroutines  int   `json:"goroutines"`
 	Heap        int64 `json:"heap"`  // bytes of objects
 	Stack       int64 `json:"stack"` // bytes of goroutines' stacks
-	Dropped     int64 `json:"dropped"`
-	Malformed   int64 `json:"malformed"`
 }
 
 // child is another process of this program.

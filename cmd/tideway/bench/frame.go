@@ -83,17 +83,24 @@ func checkHead(first, second byte) error {
 // allows and which leaves the body as it is: the mask protects proxies from
 // scripts, and here is neither.
 func appendFrame(b []byte, op byte, body []byte) []byte {
-	b = append(b, 0x80|op)
-	switch n := len(body); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = append(b, 0x80|126, byte(n>>8), byte(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	b = append(b, 0, 0, 0, 0)
+	b = append(appendHead(b, op, len(body), 0x80), 0, 0, 0, 0)
 	return append(b, body...)
+}
+
+// appendServerFrame appends a frame of a server.
+func appendServerFrame(b []byte, op byte, body []byte) []byte {
+	return append(appendHead(b, op, len(body), 0), body...)
+}
+
+func appendHead(b []byte, op byte, n int, mask byte) []byte {
+	b = append(b, 0x80|op)
+	switch {
+	case n < 126:
+		return append(b, mask|byte(n))
+	case n < 1<<16:
+		return append(b, mask|126, byte(n>>8), byte(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, mask|127), uint64(n))
 }
 
 // closeCode returns the code in the body of a close frame, 1005 when there is

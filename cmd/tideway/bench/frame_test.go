@@ -6,13 +6,11 @@ import (
 	"testing"
 )
 
-// serverFrame makes an unmasked frame of a client's.
+// serverFrame makes a frame of a server with a first byte of one's own.
 func serverFrame(first byte, body []byte) []byte {
-	b := appendFrame(nil, first&15, body)
+	b := appendServerFrame(nil, 0, body)
 	b[0] = first
-	b[1] &^= 0x80
-	head := len(b) - len(body)
-	return append(b[:head-4:head-4], body...)
+	return b
 }
 
 func TestCutFrame(t *testing.T) {

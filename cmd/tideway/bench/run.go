@@ -28,6 +28,16 @@ func (s *sample) add(key, title, unit string, value float64) {
 	s.metrics = append(s.metrics, Metric{key, title, unit, value})
 }
 
+// metric returns the value of that key.
+func (s *sample) metric(key string) (float64, bool) {
+	for _, m := range s.metrics {
+		if m.Key == key {
+			return m.Value, true
+		}
+	}
+	return 0, false
+}
+
 // latencies adds the quantiles of a distribution.
 func (s *sample) latencies(key, title string, h *Histogram) {
 	for _, q := range []struct {

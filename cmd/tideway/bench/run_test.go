@@ -41,7 +41,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// site serves the bench's consumers in the test's own process.
+// startSite serves the bench's consumers in the test's own process.
 func startSite(t *testing.T, start func(*httptest.Server)) *httptest.Server {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)

@@ -59,6 +59,9 @@ type agent struct {
 	router *router.Router
 	server *http.Server
 	served sync.WaitGroup
+
+	floor     *floor // in the place of all those
+	floorAddr string
 }
 
 // read passes the orders on; grants are taken at once, since a stream waits for
@@ -92,7 +95,7 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 	switch {
 	case o.Start != nil:
 		ans, err = a.start(ctx, *o.Start)
-	case a.layer == nil:
+	case a.layer == nil && a.floor == nil:
 		err = errors.New("the first order is start")
 	case o.Stream != nil:
 		r := a.stream(ctx, *o.Stream)
@@ -112,6 +115,10 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 const startTimeout = 20 * time.Second
 
 func (a *agent) start(ctx context.Context, s site) (ans answer, err error) {
+	if s.Floor {
+		a.floor, a.floorAddr, err = startFloor()
+		return answer{Addr: a.floorAddr}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	opts := &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: a.log}
@@ -162,9 +169,15 @@ func (a *agent) stream(ctx context.Context, s stream) streamed {
 	for g := range groups {
 		groups[g] = groupPrefix + strconv.Itoa(g)
 	}
-	var text []byte
+	var text, frame []byte
 	return s.run(ctx, a.credit, func(i int, due int64) error {
 		text = appendText(text[:0], due, s.Size)
+		if a.floor != nil {
+			data, err := layer.Encode(Tick{string(text)})
+			frame = appendServerFrame(frame[:0], opText, data)
+			a.floor.send(i%s.Groups, frame)
+			return err
+		}
 		return a.layer.GroupSend(ctx, groups[i%s.Groups], Tick{string(text)})
 	})
 }
@@ -180,8 +193,6 @@ func (a *agent) count(s stat) *counts {
 	if a.router != nil {
 		c.Connections = a.router.Stats().Open
 	}
-	st := a.layer.Stats()
-	c.Dropped, c.Malformed = st.Dropped, st.Malformed
 	return c
 }
 
@@ -189,6 +200,9 @@ func (a *agent) count(s stat) *counts {
 func (a *agent) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	if a.floor != nil {
+		a.floor.close(a.floorAddr)
+	}
 	if a.server != nil {
 		a.server.Close()
 		a.served.Wait()

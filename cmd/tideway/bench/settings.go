@@ -30,6 +30,7 @@ type Settings struct {
 	Runs      int
 	Publisher string // Inside, Outside or Client; "" is Inside, or Client with a URL
 	Handled   bool   // messages pass through a handler for each connection
+	Floor     bool   // measure the floor, too
 	Slow      int    // clients, of all, that never read
 	Staying   int    // storm: clients that stay
 	Window    int    // messages under way when there is no rate
@@ -38,6 +39,8 @@ type Settings struct {
 
 	Stderr   io.Writer  // for what a child says
 	Progress func(Step) // called as the benchmark goes on; may be nil
+
+	onFloor bool // the bench's own server is a floor
 }
 
 // Who publishes.

@@ -17,8 +17,6 @@ type stand struct {
 	server   *child // nil when a URL names the server
 	outside  *child // the publisher, if it is a process of its own
 	fleet    *fleet
-	before   counts
-	rss      int64
 }
 
 // setUp starts what a run needs, on the path of the bench's own server. Nothing
@@ -32,7 +30,7 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 	}()
 	url := s.URL
 	if url == "" {
-		st.server, err = startChild(ctx, site{NATS: s.NATS, Prefix: s.Prefix, ListenNATS: s.publisher() == Outside, Serve: true}, s.Stderr)
+		st.server, err = startChild(ctx, site{NATS: s.NATS, Prefix: s.Prefix, ListenNATS: s.publisher() == Outside, Serve: true, Floor: s.onFloor}, s.Stderr)
 		if err != nil {
 			return st, err
 		}
