@@ -213,12 +213,13 @@ func (b *benchmark) run(ctx context.Context, f *pflag.FlagSet) error {
 		b.NATS, b.Prefix = b.server.nats, b.server.prefix
 	}
 	b.Stderr = b.stderr
+	hide := func() {}
 	if isTerminal(b.stderr) && b.env("TERM") != "dumb" {
 		bar := bench.NewBar(b.stderr, "tideway bench "+b.kind)
-		defer bar.Close()
-		b.Progress = bar.Set
+		b.Progress, hide = bar.Set, bar.Close
 	}
 	r, err := bench.Run(ctx, b.kind, &b.Settings)
+	hide()
 	var settings *bench.SettingsError
 	if errors.As(err, &settings) {
 		return usagef("%s", settings)

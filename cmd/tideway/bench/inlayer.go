@@ -54,7 +54,7 @@ func inLayer(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	out.add("deliveries_per_s", "deliveries", "1/s", deliveries/ours.elapsed.Seconds())
 	out.add("bare_per_s", "bare nats.go", "1/s", float64(bare.sent)/bare.elapsed.Seconds())
 	out.compare(ours.cpu, ours.sent, bare.cpu, bare.sent, "bare nats.go")
-	out.add("cpu_delivery_us", "CPU per delivery", "us", micro(ours.cpu)/max(deliveries, 1))
+	out.add("cpu_delivery_ns", "CPU per delivery", "ns", float64(ours.cpu)/max(deliveries, 1))
 	out.add("allocs", "allocations per message, broker included", "", float64(ours.allocs)/float64(max(ours.sent, 1)))
 	out.add("bare_allocs", "bare nats.go, the same", "", float64(bare.allocs)/float64(max(bare.sent, 1)))
 	out.add("lost", "lost", "", float64(ours.sent*int64(p.Members)-ours.arrived))

@@ -35,13 +35,8 @@ func (b *Bar) Set(s Step) {
 	b.step, b.at = s, time.Now()
 }
 
-// Close erases the line. A second Close does nothing.
+// Close erases the line. It is called once.
 func (b *Bar) Close() {
-	select {
-	case <-b.stop:
-		return
-	default:
-	}
 	close(b.stop)
 	b.done.Wait()
 	fmt.Fprint(b.w, "\r\x1b[K")
