@@ -65,11 +65,10 @@
 //   - What one goroutine sends arrives in the order of its Sends.
 //
 // While a handler is busy, 16 messages of the client are read ahead. Then it is
-// no longer read from, so that the network slows it down; that includes its pongs,
-// so a handler that keeps a client waiting behind a full read-ahead for as long as
-// a ping may stay unanswered (45 s by default) loses it, with 1006. A client that
-// lags behind what is sent to it makes Send wait, and is closed with 4108 when it
-// is forwarded more than its queue holds.
+// no longer read from, so that the network slows it down; its pongs wait, too, and
+// it does not count as lost for that. A client that lags behind what is sent to it
+// makes Send wait, and is closed with 4108 when it is forwarded more than its queue
+// holds.
 //
 // # What an error becomes
 //
