@@ -133,8 +133,9 @@ func (d *demo) busOptions(c *cobra.Command, log *slog.Logger) (*natsbus.Options,
 	if c.Flags().Changed("creds") {
 		return nil, usagef("--creds is for the server that --nats names, which is missing")
 	}
+	d.server.prefix = cmp.Or(d.server.prefix, d.env("TIDEWAY_PREFIX"))
 	embedded, err := d.embedded()
-	return &natsbus.Options{Embedded: embedded, Prefix: cmp.Or(d.server.prefix, d.env("TIDEWAY_PREFIX")), Logger: log}, err
+	return &natsbus.Options{Embedded: embedded, Prefix: d.server.prefix, Logger: log}, err
 }
 
 // embedded describes the server inside.

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 //
 //	start NAME COMMAND...       run a program in the background, its output in NAME.out and NAME.err
 //	await FILE REGEXP [VAR...]  wait until a file matches, and set variables to the groups
-//	stop NAME                   send SIGTERM to a program; it must end with status 0
+//	halt NAME                   send SIGTERM to a program; it must end with status 0
 //	ended NAME                  wait for a program's end; it must end with status 0
 //	exits STATUS COMMAND...     run a program, which must end with that very status
 //	get STATUS URL              fetch a page to stdout
@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": command("start NAME COMMAND...", 2, (*stage).start),
 			"await": command("await FILE REGEXP [VAR...]", 2, (*stage).await),
-			"stop":  command("stop NAME", 1, (*stage).stop),
+			"halt":  command("halt NAME", 1, (*stage).stop),
 			"ended": command("ended NAME", 1, (*stage).ended),
 			"exits": command("exits STATUS COMMAND...", 2, (*stage).exits),
 			"get":   command("get STATUS URL", 2, (*stage).get),

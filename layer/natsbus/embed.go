@@ -92,7 +92,7 @@ type Cluster struct {
 	// certificate and the authority that signed the others'. Default: none.
 	TLS *tls.Config
 
-	// Wait is how long New waits for another server of Routes. It is no error
+	// Wait is how long New waits for the other servers of Routes. It is no error
 	// when there is none by then. Default 2 seconds.
 	Wait time.Duration
 }
@@ -132,7 +132,7 @@ func startServer(ctx context.Context, e *Embedded, log *slog.Logger) (*embeddedS
 		return nil, err
 	}
 	if e.Cluster != nil {
-		s.awaitRoute(ctx, e.Cluster)
+		s.awaitRoutes(ctx, e.Cluster)
 	}
 	return s, nil
 }
@@ -176,9 +176,23 @@ func (s *embeddedServer) stop() {
 	}
 }
 
-// awaitRoute waits for the first other server, so that a process that starts
-// into a running cluster is a part of it when New returns.
-func (s *embeddedServer) awaitRoute(ctx context.Context, c *Cluster) {
+// peers returns how many other servers there is a route to.
+func (s *embeddedServer) peers() int {
+	z, err := s.Routez(nil)
+	if err != nil {
+		return 0
+	}
+	ids := map[string]bool{}
+	for _, r := range z.Routes {
+		ids[r.RemoteID] = true
+	}
+	return len(ids)
+}
+
+// awaitRoutes waits for the other servers, so that a process that starts into a
+// running cluster is a part of it when New returns: a route to one of them alone
+// says nothing about what is published on the others.
+func (s *embeddedServer) awaitRoutes(ctx context.Context, c *Cluster) {
 	others := len(c.Routes)
 	for _, r := range c.Routes {
 		if strings.TrimPrefix(r, "nats-route://") == c.Listen {
@@ -192,7 +206,7 @@ func (s *embeddedServer) awaitRoute(ctx context.Context, c *Cluster) {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.NumRoutes() == 0 {
+	for s.peers() < others {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
