@@ -34,6 +34,7 @@ type faulty struct {
 	fault
 	layer.Bus
 	count atomic.Int64 // of whatever the fault counts
+	late  sync.Map     // subscriptions whose end is yet to come
 
 	mu    sync.Mutex // guards stash
 	stash *layer.Packet
@@ -173,8 +174,15 @@ var faults = []fault{
 		}},
 	{name: "ends a subscription late, and with it the next one", caught: "the next GroupSend from anywhere reaches who joined",
 		unsub: func(l *faultyLink, s layer.Subscription) error {
-			time.AfterFunc(time.Millisecond, func() { l.Link.Unsubscribe(s) })
+			l.f.late.Store(s, true)
 			return nil
+		},
+		subscribe: func(l *faultyLink, s layer.Subscription) error {
+			err := l.Link.Subscribe(bg, s)
+			if _, late := l.f.late.LoadAndDelete(s); late {
+				err = errors.Join(err, l.Link.Unsubscribe(s))
+			}
+			return err
 		}},
 	{name: "has all processes feed a shared channel", caught: "workers get each message of a group once",
 		subscribe: func(l *faultyLink, s layer.Subscription) error {
