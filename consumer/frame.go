@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -40,6 +41,7 @@ func BinaryFrame(p []byte) Frame { return Frame{Binary, p} }
 // number of connections. It is immutable and may be used from many goroutines.
 type Prepared struct {
 	wire []byte
+	twin atomic.Pointer[twin] // nil until a connection needs it
 }
 
 // Prepare builds the wire form of messages that are sent together, in order.
@@ -81,7 +83,12 @@ func appendFrame(b []byte, f Frame) []byte {
 	if f.Type == Text && !utf8.Valid(data) {
 		data = []byte(string([]rune(string(data))))
 	}
-	b = append(b, 0x80|byte(f.Type))
+	return appendPayload(b, 0x80|byte(f.Type), data)
+}
+
+// appendPayload appends a frame that begins with the byte first.
+func appendPayload(b []byte, first byte, data []byte) []byte {
+	b = append(b, first)
 	switch n := len(data); {
 	case n < 126:
 		b = append(b, byte(n))
@@ -91,4 +98,16 @@ func appendFrame(b []byte, f Frame) []byte {
 		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
 	}
 	return append(b, data...)
+}
+
+// cutPayload takes the first frame off b, which appendPayload made.
+func cutPayload(b []byte) (first byte, data, rest []byte) {
+	head, n := 2, int(b[1])
+	switch n {
+	case 126:
+		head, n = 4, int(binary.BigEndian.Uint16(b[2:]))
+	case 127:
+		head, n = 10, int(binary.BigEndian.Uint64(b[2:]))
+	}
+	return b[0], b[head : head+n], b[head+n:]
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -66,12 +67,28 @@ type Options struct {
 	// decide. Default 10 s.
 	HandshakeTimeout time.Duration
 
+	// Compression offers permessage-deflate (RFC 7692) to the clients, as all
+	// browsers understand it. It is for large messages over slow networks: it
+	// costs CPU, though a message to a group is compressed only once, however
+	// many get it. Default nil: off.
+	Compression *Compression
+
 	// Limits bound what one client may send, and how far it may lag behind.
 	Limits Limits
 
 	// Logger gets a line for each connection that is refused, which says why,
 	// and for each that a handler's error ended. Default slog.Default().
 	Logger *slog.Logger
+}
+
+// Compression is how messages are compressed, for clients that agree to it. No
+// message refers to another, in either direction, so that an idle connection
+// keeps no window of what went by. Limits.MessageSize bounds what a client's
+// message inflates to; the rates count bytes as they come over the wire.
+type Compression struct {
+	// Threshold is the size in bytes from which a message to a client is
+	// compressed; one that would not get smaller is sent as it is. Default 512.
+	Threshold int
 }
 
 // Limits bound one connection. For each field zero is the default; negative
@@ -128,6 +145,15 @@ func (o *Options) resolve() (*settings, error) {
 	setDefault(&s.RecheckEvery, time.Minute)
 	setDefault(&s.HandshakeTimeout, 10*time.Second)
 	setDefault(&s.MaxConnections, 10_000)
+	if s.Compression != nil {
+		s.Compression = &Compression{cmp.Or(s.Compression.Threshold, 512)}
+		if s.Compression.Threshold < 0 {
+			return nil, fmt.Errorf("router: Options.Compression.Threshold is %d; it is a size in bytes, 1 compresses all", s.Compression.Threshold)
+		}
+		if s.Limits.MessageSize < 0 {
+			return nil, fmt.Errorf("router: Options.Limits.MessageSize is %d (none) with Compression: a message inflates to a thousand times its size; set a limit", s.Limits.MessageSize)
+		}
+	}
 	setDefault(&s.MaxPerUser, 50)
 	setDefault(&s.MaxPerAddress, 200)
 	if s.Logger == nil {
@@ -160,9 +186,13 @@ func setDefault[T comparable](v *T, fallback T) {
 // engine returns the socket engine's options.
 func (s *settings) engine() *socket.Options {
 	l := s.Limits
-	return &socket.Options{
+	o := &socket.Options{
 		Logger: s.Logger, ReadLimit: l.MessageSize, MessageTimeout: l.MessageTime, MessageRate: l.MessageRate, MessageBurst: l.MessageBurst,
 		FrameRate: l.FrameRate, ByteRate: l.ByteRate, ByteBurst: l.ByteBurst, PingRate: l.PingRate, MaxQueueBytes: l.QueueBytes,
 		WriteTimeout: l.WriteTimeout, PingInterval: l.PingInterval, PongTimeout: l.PongTimeout, CloseTimeout: l.CloseHandshake,
 	}
+	if s.Compression != nil {
+		o.DeflateFrom = s.Compression.Threshold
+	}
+	return o
 }

@@ -4,7 +4,9 @@
 //
 // The handshake, the reading of messages and the answers to pings are those of
 // github.com/coder/websocket; this package is the only one that imports it.
-// Everything else happens below it, in the net.Conn that it is given.
+// Everything else happens below it, in the net.Conn that it is given. So does
+// compression, where it was agreed on: the library negotiates it and sees none
+// of it.
 //
 // # Key invariants
 //

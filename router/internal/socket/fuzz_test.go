@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -36,7 +37,7 @@ type reference struct {
 	busy   bool
 }
 
-func refer(p []byte, most uint64) (r reference) {
+func refer(p []byte, most uint64, deflate bool) (r reference) {
 	at, open, size := 0, false, uint64(0)
 	for at < len(p) {
 		f := p[at:]
@@ -60,7 +61,7 @@ func refer(p []byte, most uint64) (r reference) {
 		op, fin := f[0]&15, f[0]&0x80 != 0
 		control := op >= 8
 		switch {
-		case f[0]&0x70 != 0, f[1]&0x80 == 0, length > 1<<63-1, op > 2 && op < 8, op > 10,
+		case f[0]&0x70 != 0 && !(deflate && f[0]&0x70 == 0x40 && (op == 1 || op == 2)), f[1]&0x80 == 0, length > 1<<63-1, op > 2 && op < 8, op > 10,
 			control && (!fin || length > 125), op == 0 && !open, (op == 1 || op == 2) && open:
 			r.good, r.code = at, 1002
 			return r
@@ -95,13 +96,19 @@ func refer(p []byte, most uint64) (r reference) {
 func FuzzScanner(f *testing.F) {
 	for _, s := range seeds {
 		f.Add([]byte(s), uint64(1))
+		f.Add([]byte(s), uint64(2))
 		f.Add([]byte(s), uint64(0x9e3779b97f4a7c15))
 	}
 	f.Fuzz(func(t *testing.T, p []byte, cuts uint64) {
 		const most = 1000
-		want := refer(p, most)
-		lim := limits{message: most}
+		deflate := cuts&2 != 0
+		want := refer(p, most, deflate)
+		lim := limits{message: most, compressed: most}
 		var in inbound
+		if deflate {
+			in.deflate = new(deflation)
+			p = bytes.Clone(p)
+		}
 		good, rest := 0, p
 		for len(rest) > 0 && in.bad == nil {
 			cuts = cuts*6364136223846793005 + 1442695040888963407
@@ -109,6 +116,9 @@ func FuzzScanner(f *testing.F) {
 			k := in.feed(rest[:n], 1, &lim)
 			if k < n && in.bad == nil {
 				t.Fatalf("%d of %d bytes are good, and nothing is bad", k, n)
+			}
+			for in.deflate != nil && in.deflate.n > 0 { // the library keeps up
+				in.deflate.pop()
 			}
 			good += k
 			rest = rest[n:]
@@ -136,11 +146,27 @@ func FuzzScanner(f *testing.F) {
 
 // FuzzServerFrames: whatever a client sends, a server's socket never panics,
 // sends only whole frames of its own, and ends.
-func FuzzServerFrames(f *testing.F) {
+func FuzzServerFrames(f *testing.F) { fuzzServer(f, 0, handshake) }
+
+// FuzzServerDeflated is the same for a client that agreed to compression.
+func FuzzServerDeflated(f *testing.F) {
+	for _, s := range []string{
+		zipped(0xc1, strings.Repeat("hello ", 99)) + text("plain"),
+		masked(0x41, rawDeflate("fragment")[:5]) + ping("") + masked(0x80, rawDeflate("fragment")[5:]),
+		zipped(0xc1, "") + masked(0xc2, "\x00") + masked(0xc1, ""),
+		zipped(0xc2, strings.Repeat("\x00", 1<<20)),
+		masked(0xc1, "\xf3\x48\xcd\xc9\xc9\x07\x00\x00") + masked(0xe1, "x") + masked(0xc9, "x"),
+	} {
+		f.Add([]byte(s))
+	}
+	fuzzServer(f, 1, offering("permessage-deflate"))
+}
+
+func fuzzServer(f *testing.F, deflateFrom int, request string) {
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
-	e, err := NewEngine(&Options{CloseTimeout: 50 * time.Millisecond, WriteTimeout: time.Second, MessageTimeout: time.Second, PingInterval: -1})
+	e, err := NewEngine(&Options{DeflateFrom: deflateFrom, CloseTimeout: 50 * time.Millisecond, WriteTimeout: time.Second, MessageTimeout: time.Second, PingInterval: -1})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -164,7 +190,7 @@ func FuzzServerFrames(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := p.dial(t)
-		cl := shake(t, c, "")
+		cl := ask(t, c, request)
 		go func() {
 			c.Write(b)
 			c.Write([]byte(closing(1000, "")))

@@ -127,10 +127,18 @@ type client struct {
 	net.Conn
 	t  testing.TB
 	br *bufio.Reader
+
+	agreed string // the extensions that the server agreed to
+	zipped int    // how many of the messages read were compressed
 }
 
 const handshake = "GET /path HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+// offering is a handshake that offers an extension.
+func offering(extension string) string {
+	return strings.TrimSuffix(handshake, "\r\n") + "Sec-WebSocket-Extensions: " + extension + "\r\n\r\n"
+}
 
 func dial(t testing.TB, s *server) *client {
 	t.Helper()
@@ -144,12 +152,18 @@ func dial(t testing.TB, s *server) *client {
 // shake does the handshake, with early bytes behind it in the same write.
 func shake(t testing.TB, c net.Conn, early string) *client {
 	t.Helper()
+	return ask(t, c, handshake+early)
+}
+
+// ask sends a handshake, and what may follow it.
+func ask(t testing.TB, c net.Conn, request string) *client {
+	t.Helper()
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(2 * patience))
-	if _, err := io.WriteString(c, handshake+early); err != nil {
+	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
-	cl := &client{c, t, bufio.NewReader(c)}
+	cl := &client{Conn: c, t: t, br: bufio.NewReader(c)}
 	resp, err := http.ReadResponse(cl.br, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +171,7 @@ func shake(t testing.TB, c net.Conn, early string) *client {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake answered with %s", resp.Status)
 	}
+	cl.agreed = resp.Header.Get("Sec-WebSocket-Extensions")
 	return cl
 }
 
@@ -183,7 +198,8 @@ func (c *client) read() (opcode, string, error) {
 	if _, err := io.ReadFull(c.br, h[:2]); err != nil {
 		return 0, "", err
 	}
-	if h[0]&0xf0 != 0x80 || h[1]&0x80 != 0 {
+	zipped := c.agreed != "" && compressed(h[0])
+	if h[0]&0xf0 != 0x80 && !zipped || h[1]&0x80 != 0 {
 		return 0, "", fmt.Errorf("a server's frame must be final, plain and unmasked: % x", h[:2])
 	}
 	n := uint64(h[1])
@@ -200,6 +216,10 @@ func (c *client) read() (opcode, string, error) {
 	}
 	p := make([]byte, n)
 	_, err := io.ReadFull(c.br, p)
+	if zipped && err == nil {
+		c.zipped++
+		p, err = reinflate(p)
+	}
 	return opcode(h[0] & 0x0f), string(p), err
 }
 

@@ -24,6 +24,7 @@ type inbound struct {
 	since                          time.Duration        // when busy began; never 0
 	slack                          time.Duration        // for how long nobody read, as bucket.take has it
 	bad                            *consumer.CloseError // the first violation
+	deflate                        *deflation           // nil: no compression was agreed to
 	frames, bytes, pings, messages bucket
 }
 
@@ -42,7 +43,8 @@ const (
 func (op opcode) control() bool { return op >= opClose }
 
 // feed follows p, which arrived at now, and returns how many of its bytes come
-// before the first frame that breaks a rule; that rule is then in.bad. The
+// before the first frame that breaks a rule; that rule is then in.bad. In p the
+// mark of a compressed message is taken away, and noted in in.deflate. The
 // frames behind it are followed too, to find the peer's close frame, but no
 // longer judged.
 func (in *inbound) feed(p []byte, now time.Duration, lim *limits) (good int) {
@@ -67,6 +69,9 @@ func (in *inbound) feed(p []byte, now time.Duration, lim *limits) (good int) {
 			start = i
 		}
 		complete := in.headByte(p[i])
+		if in.n == 1 && in.deflate != nil && compressed(p[i]) {
+			p[i] &^= rsv1 // the library knows nothing of compression
+		}
 		i++
 		if !complete {
 			continue
@@ -137,12 +142,12 @@ func (in *inbound) judge(h header, now time.Duration, lim *limits) *consumer.Clo
 	case opPing:
 		return in.pings.take(&lim.pings, 1, now, in.slack)
 	case opContinuation:
-		return tooBig(uint64(in.size)+h.length, lim)
+		return tooBig(uint64(in.size)+h.length, in.deflate.amid(), lim)
 	case opText, opBinary:
 		if over := in.messages.take(&lim.messages, 1, now, in.slack); over != nil {
 			return over
 		}
-		return tooBig(h.length, lim)
+		return tooBig(h.length, h.rsv != 0, lim)
 	}
 	return nil
 }
@@ -151,8 +156,10 @@ func (in *inbound) judge(h header, now time.Duration, lim *limits) *consumer.Clo
 // more bytes than it needs is let pass.
 func (in *inbound) protocol(h header) string {
 	switch {
-	case h.rsv != 0:
+	case h.rsv != 0 && in.deflate == nil:
 		return "reserved bits are set, and no extension was agreed on"
+	case h.rsv != 0 && (h.rsv != rsv1>>4 || h.op != opText && h.op != opBinary):
+		return "reserved bits are set that say nothing here"
 	case !h.masked:
 		return "a client's frame must be masked"
 	case h.length > math.MaxInt64:
@@ -171,8 +178,12 @@ func (in *inbound) protocol(h header) string {
 	return ""
 }
 
-func tooBig(size uint64, lim *limits) *consumer.CloseError {
-	if lim.message < 0 || size <= uint64(lim.message) {
+func tooBig(size uint64, compressed bool, lim *limits) *consumer.CloseError {
+	most := lim.message
+	if compressed {
+		most = lim.compressed
+	}
+	if most < 0 || size <= uint64(most) {
 		return nil
 	}
 	return &consumer.CloseError{
@@ -192,6 +203,9 @@ func (in *inbound) begin(h header) {
 	if !h.op.control() {
 		if h.op != opContinuation {
 			in.size = 0
+			if in.deflate != nil && in.bad == nil {
+				in.deflate.push(h.rsv != 0)
+			}
 		}
 		in.size += min(length, math.MaxInt64-in.size)
 		in.open = !h.fin

@@ -67,6 +67,14 @@ type Options struct {
 	// PingRate is how many pings a second a client may send, and as many at
 	// once. Default 10; negative is no limit.
 	PingRate int
+
+	// DeflateFrom is the size in bytes from which messages are compressed to
+	// clients that agree to permessage-deflate (RFC 7692), which is then offered
+	// to all. No context is taken over from message to message, either way.
+	// ReadLimit holds for what a client's message inflates to, and is needed;
+	// the rates count bytes as they come over the wire. Default 0: no compression
+	// is agreed to.
+	DeflateFrom int
 }
 
 // withDefaults returns a copy of o (nil is the zero Options) in which every
@@ -117,6 +125,7 @@ func (o *Options) validate() error {
 		{"PongTimeout", int64(o.PongTimeout)},
 		{"MessageBurst", int64(o.MessageBurst)},
 		{"ByteBurst", int64(o.ByteBurst)},
+		{"DeflateFrom", int64(o.DeflateFrom)},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("socket: option %s is %d: it cannot be turned off; leave it zero for the default", f.name, f.value)
@@ -126,9 +135,16 @@ func (o *Options) validate() error {
 		return fmt.Errorf("socket: options ByteBurst and MessageBurst are %d and %d: at most %d; set the rate to -1 for no limit",
 			o.ByteBurst, o.MessageBurst, maxBurst)
 	}
+	if o.DeflateFrom > 0 && o.ReadLimit < 0 {
+		return fmt.Errorf("socket: option ReadLimit is %d (none) with compression: a message inflates to a thousand times its size; set a limit", o.ReadLimit)
+	}
 	if o.ByteRate > 0 && int64(o.ByteBurst) < o.ReadLimit {
 		return fmt.Errorf("socket: option ByteBurst (%d) is below ReadLimit (%d): one allowed message would break the byte rate; "+
 			"raise ByteBurst or set ByteRate to -1", o.ByteBurst, o.ReadLimit)
+	}
+	if most := mostCompressed(o.ReadLimit); o.ByteRate > 0 && o.DeflateFrom > 0 && int64(o.ByteBurst) < most {
+		return fmt.Errorf("socket: option ByteBurst (%d) is below what a message of ReadLimit (%d) may have when it is compressed badly (%d): "+
+			"raise ByteBurst or set ByteRate to -1", o.ByteBurst, o.ReadLimit, most)
 	}
 	return nil
 }
@@ -136,16 +152,18 @@ func (o *Options) validate() error {
 // limits is the part of Options that is checked on every inbound frame.
 type limits struct {
 	message                        int64 // bytes; negative is off
+	compressed                     int64 // the same, of a compressed one
 	frames, bytes, pings, messages rate
 }
 
 func newLimits(o *Options) limits {
 	return limits{
-		message:  o.ReadLimit,
-		frames:   newRate("frames", o.FrameRate, o.FrameRate),
-		bytes:    newRate("bytes", o.ByteRate, o.ByteBurst),
-		pings:    newRate("pings", o.PingRate, o.PingRate),
-		messages: newRate("messages", o.MessageRate, o.MessageBurst),
+		message:    o.ReadLimit,
+		compressed: mostCompressed(o.ReadLimit),
+		frames:     newRate("frames", o.FrameRate, o.FrameRate),
+		bytes:      newRate("bytes", o.ByteRate, o.ByteBurst),
+		pings:      newRate("pings", o.PingRate, o.PingRate),
+		messages:   newRate("messages", o.MessageRate, o.MessageBurst),
 	}
 }
 

@@ -41,6 +41,10 @@ func (s *Socket) Read() (consumer.Frame, error) {
 	if err != nil {
 		return consumer.Frame{}, s.wire.lost()
 	}
+	data, bad := s.wire.in.deflate.message(data, s.wire.e.opts.ReadLimit)
+	if bad != nil {
+		return consumer.Frame{}, s.wire.close(bad.Code, bad.Reason)
+	}
 	if typ == websocket.MessageText && !utf8.Valid(data) {
 		return consumer.Frame{}, s.wire.close(consumer.StatusInvalidPayload, "a text message is not UTF-8")
 	}
@@ -53,7 +57,8 @@ func (s *Socket) Read() (consumer.Frame, error) {
 // Offer. When ctx ends or WriteTimeout passes before there is room, the
 // connection is closed as slow. The error is a *consumer.CloseError.
 func (s *Socket) Send(ctx context.Context, p *consumer.Prepared) error {
-	wait, err := s.wire.trySend(p.Bytes())
+	b := s.frames(p)
+	wait, err := s.wire.trySend(b)
 	if wait == nil {
 		return err
 	}
@@ -62,7 +67,7 @@ func (s *Socket) Send(ctx context.Context, p *consumer.Prepared) error {
 	for wait != nil {
 		select {
 		case <-wait:
-			wait, err = s.wire.trySend(p.Bytes())
+			wait, err = s.wire.trySend(b)
 		case <-ctx.Done():
 			return s.wire.closeSlow()
 		case <-timeout.C:
@@ -75,7 +80,16 @@ func (s *Socket) Send(ctx context.Context, p *consumer.Prepared) error {
 // Offer queues p and never waits. When more than Options.MaxQueueBytes would be
 // queued, the connection is closed as slow. The error is a
 // *consumer.CloseError. It allocates nothing while the peer reads.
-func (s *Socket) Offer(p *consumer.Prepared) error { return s.wire.offer(p.Bytes()) }
+func (s *Socket) Offer(p *consumer.Prepared) error { return s.wire.offer(s.frames(p)) }
+
+// frames returns p in the form that was agreed on with the client. The first of
+// a message's receivers that agreed to compression does it for all.
+func (s *Socket) frames(p *consumer.Prepared) []byte {
+	if s.wire.in.deflate == nil {
+		return p.Bytes()
+	}
+	return p.Deflated(s.wire.e.opts.DeflateFrom)
+}
 
 // Close starts the close handshake and never waits: the close frame goes behind
 // what is queued, Read returns, and sends fail from then on. The first call

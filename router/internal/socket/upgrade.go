@@ -36,6 +36,10 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 	}
 	h := &hijacker{ResponseWriter: w, e: e}
 	opts := &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled}
+	if e.opts.DeflateFrom > 0 {
+		opts.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	w.Header().Del(extensions) // the library's to say
 	if subprotocol != "" {
 		opts.Subprotocols = []string{subprotocol}
 	}
@@ -43,14 +47,22 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	ws.SetReadLimit(e.opts.ReadLimit)
 	s := h.socket
 	s.ws = ws
+	ws.SetReadLimit(e.opts.ReadLimit)
+	if w.Header().Get(extensions) != "" {
+		s.wire.in.deflate = new(deflation)
+		ws.SetReadLimit(e.limits.compressed)
+	}
 	if !e.add(s) {
 		s.wire.close(consumer.StatusGoingAway, "")
 	}
 	return s, nil
 }
+
+// extensions is the header in which the library says what it agreed to: to
+// permessage-deflate or to nothing.
+const extensions = "Sec-WebSocket-Extensions"
 
 // refuse answers requests that the library would answer too late or not
 // clearly enough.

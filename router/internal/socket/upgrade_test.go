@@ -413,6 +413,10 @@ func TestOptions(t *testing.T) {
 		{Options{ByteBurst: 1000}, "ByteBurst (1000) is below ReadLimit (65536)"},
 		{Options{ByteBurst: maxBurst + 1}, "at most 1073741824"},
 		{Options{ReadLimit: 2 << 30}, "is below ReadLimit"},
+		{Options{DeflateFrom: 1, ByteBurst: 80_000}, ""},
+		{Options{DeflateFrom: 1, ByteBurst: 70_000}, "ByteBurst (70000) is below what a message of ReadLimit (65536) may have when it is compressed badly (73792)"},
+		{Options{DeflateFrom: 1, ReadLimit: -1}, "ReadLimit is -1 (none) with compression"},
+		{Options{DeflateFrom: -1}, "DeflateFrom is -1"},
 	} {
 		e, err := NewEngine(&c.o)
 		switch {
