@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	for _, need := range []string{"bash", "caddy", "/usr/bin/chromium", "curl", "git", "nats", "nginx", python} {
+	for _, need := range []string{"bash", "caddy", "/usr/bin/chromium", "curl", "git", "nats", "nginx", "node", "npm", python} {
 		if _, err := exec.LookPath(need); err != nil {
 			fmt.Fprintf(os.Stderr, "%v; .ci/run installs all that these tests need\n", err)
 			return 1
