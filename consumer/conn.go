@@ -18,7 +18,7 @@ import (
 // refused, to its end. A consumer's handlers get it, one at a time; its methods
 // may be called from many goroutines.
 type Conn struct {
-	setup  Setup
+	setup  kept
 	params []Param
 	query  string
 	path   string
@@ -68,6 +68,18 @@ type Setup struct {
 	OnUser       func(old User)  // called after the user changed; may be nil
 }
 
+// kept is what a connection needs of its Setup for as long as it lives.
+type kept struct {
+	Socket       Socket
+	Layer        *layer.Layer
+	Subprotocols []string
+	RemoteAddr   string
+	MaxGroups    int
+	Logger       *slog.Logger
+	Stats        *Stats
+	OnUser       func(old User)
+}
+
 // Param is one wildcard of a path and what it matched.
 type Param struct{ Name, Value string }
 
@@ -99,8 +111,7 @@ func newConn(ctx context.Context, s Setup) *Conn {
 	if s.Stats == nil {
 		s.Stats = new(Stats)
 	}
-	s.Request, s.Header, s.Handshake, s.User = nil, nil, nil, User{}
-	c.setup = s
+	c.setup = kept{s.Socket, s.Layer, s.Subprotocols, s.RemoteAddr, s.MaxGroups, s.Logger, s.Stats, s.OnUser}
 	return c
 }
 

@@ -12,29 +12,23 @@ import (
 	"github.com/tideway-go/tideway/router/internal/socket"
 )
 
-// handshake is the Socket of a connection whose handshake is open, and becomes
-// the engine's once it is accepted.
+// handshake is a connection whose handshake is open. It is let go when that is
+// decided: an idle connection must not pay for what it needed to begin.
 type handshake struct {
 	conn     *connection
 	accepted chan struct{}        // closed when the handshake succeeded
 	refused  chan consumer.Result // gets the result of one that did not
-	released chan struct{}        // closed when the accepted socket is given back
-	once     sync.Once            // gives it back
 
-	mu       sync.Mutex // guards all below until accepted is closed
+	mu       sync.Mutex // guards all below
 	w        http.ResponseWriter
 	r        *http.Request
 	answered bool // nobody may touch w any more
-	socket   *socket.Socket
 }
 
-var _ consumer.Socket = (*handshake)(nil)
-
 func newHandshake(c *connection, w http.ResponseWriter, req *http.Request) *handshake {
-	return &handshake{
-		conn: c, w: w, r: req,
-		accepted: make(chan struct{}), refused: make(chan consumer.Result, 1), released: make(chan struct{}),
-	}
+	h := &handshake{conn: c, w: w, r: req, accepted: make(chan struct{}), refused: make(chan consumer.Result, 1)}
+	c.handshake = h
+	return h
 }
 
 // wait blocks until the handshake is decided, and answers one that is refused or
@@ -54,7 +48,7 @@ func (h *handshake) wait(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.socket != nil || h.answered:
+	case h.answered:
 		return
 	case h.r.Context().Err() != nil:
 		r.set.Logger.Info("router: the client left during the handshake", "path", brief(h.r.URL.Path), "remote", h.conn.address)
@@ -76,13 +70,14 @@ func (h *handshake) answer(res consumer.Result) {
 
 var errAnswered = errors.New("router: the handshake took too long, or its client left")
 
-// Accept implements consumer.Socket.
-func (h *handshake) Accept(subprotocol string, header http.Header) error {
+// accept completes the handshake.
+func (h *handshake) accept(subprotocol string, header http.Header) (*socket.Socket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.answered {
-		return errAnswered
+		return nil, errAnswered
 	}
+	h.answered = true
 	r := h.conn.router
 	clear(h.w.Header())
 	maps.Copy(h.w.Header(), header)
@@ -91,47 +86,10 @@ func (h *handshake) Accept(subprotocol string, header http.Header) error {
 	_ = http.NewResponseController(h.w).SetWriteDeadline(time.Now().Add(r.set.HandshakeTimeout))
 	s, err := r.engine.Upgrade(h.w, h.r, subprotocol)
 	if err != nil {
-		h.answered = true
 		r.conns.refused.Add(1)
 		r.set.Logger.Warn("router: the handshake failed", "why", err.Error(), "path", brief(h.r.URL.Path), "remote", h.conn.address)
-		return err
+		return nil, err
 	}
-	h.socket = s
-	h.w, h.r = nil, nil // a request kept would cost more than the connection
 	close(h.accepted)
-	return nil
+	return s, nil
 }
-
-// Read implements consumer.Socket. Once the connection has ended, it is given
-// back while the consumer is still ending: that may take long.
-func (h *handshake) Read() (consumer.Frame, error) {
-	f, err := h.socket.Read()
-	if err != nil {
-		h.giveBack()
-	}
-	return f, err
-}
-
-// giveBack releases the accepted socket, once nobody reads from it any more.
-func (h *handshake) giveBack() {
-	h.once.Do(func() {
-		go func() {
-			defer close(h.released)
-			h.socket.Release()
-		}()
-	})
-}
-
-// Send implements consumer.Socket.
-func (h *handshake) Send(ctx context.Context, p *consumer.Prepared) error {
-	return h.socket.Send(ctx, p)
-}
-
-// Offer implements consumer.Socket.
-func (h *handshake) Offer(p *consumer.Prepared) error { return h.socket.Offer(p) }
-
-// Err implements consumer.Socket.
-func (h *handshake) Err() error { return h.socket.Err() }
-
-// Close implements consumer.Socket.
-func (h *handshake) Close(code consumer.StatusCode, reason string) { h.socket.Close(code, reason) }

@@ -26,7 +26,7 @@ func TestLateIsLate(t *testing.T) {
 		if h.wait(over); w.Code != 503 {
 			t.Fatalf("got %d, want 503", w.Code)
 		}
-		if err := h.Accept("", nil); err == nil {
+		if _, err := h.accept("", nil); err == nil {
 			t.Fatal("accepted after the answer")
 		}
 	}

@@ -10,42 +10,6 @@ import (
 	"github.com/tideway-go/tideway/consumer"
 )
 
-// connection is one connection in the router's books, from before authentication
-// to its end.
-type connection struct {
-	router  *Router
-	address string
-
-	// Guarded by registry.mu.
-	conn    *consumer.Conn // nil until Run has begun
-	first   *consumer.User // who it was then; nil before authentication and once Run has begun
-	user    string         // by whom it is counted
-	closing *consumer.CloseError
-	recheck time.Time // when the credentials are to be looked at; zero is never
-}
-
-// start notes the Conn. One that was to be closed before it began is closed now.
-func (c *connection) start(conn *consumer.Conn) {
-	g := &c.router.conns
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c.conn, c.first = conn, nil
-	if c.closing != nil {
-		conn.Close(c.closing.Code, c.closing.Reason)
-	}
-}
-
-// who returns the connection's user. Registry.mu is held.
-func (c *connection) who() consumer.User {
-	switch {
-	case c.conn != nil:
-		return c.conn.User()
-	case c.first != nil:
-		return *c.first
-	}
-	return consumer.User{}
-}
-
 // registry is who is connected: for limits, kicks, rechecks and the drain.
 type registry struct {
 	set     *settings

@@ -36,7 +36,7 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	h := newHandshake(c, w, req)
-	go consumer.Run(r.base, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(h, res) })
+	go consumer.Run(r.base, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(c, res) })
 	h.wait(ctx)
 }
 
@@ -112,7 +112,7 @@ func (t *route) setup(ctx context.Context, h *handshake, user consumer.User) con
 	r, c := t.router, h.conn
 	outer, _ := h.r.Context().Value(outerKey{}).([]consumer.Param)
 	return consumer.Setup{
-		Socket:       h,
+		Socket:       c,
 		Layer:        r.layer,
 		Request:      h.r,
 		Handshake:    ctx,
@@ -142,21 +142,21 @@ func offered(req *http.Request) (list []string) {
 }
 
 // done ends what ServeHTTP began.
-func (t *route) done(h *handshake, res consumer.Result) {
+func (t *route) done(c *connection, res consumer.Result) {
 	r := t.router
-	r.conns.leave(h.conn)
+	r.conns.leave(c)
 	defer r.conns.gone()
 	if !res.Accepted {
-		h.refused <- res
+		c.handshake.refused <- res
 		return
 	}
 	if res.Err != nil {
-		attrs := []any{"path", t.pattern, "remote", h.conn.address, "code", int(res.Code), "err", res.Err}
+		attrs := []any{"path", t.pattern, "remote", c.address, "code", int(res.Code), "err", res.Err}
 		if p, ok := errors.AsType[*consumer.PanicError](res.Err); ok {
 			attrs = append(attrs, "stack", string(p.Stack))
 		}
 		r.set.Logger.Error("router: a consumer failed", attrs...)
 	}
-	h.giveBack()
-	<-h.released
+	c.giveBack()
+	<-c.released
 }

@@ -1,0 +1,99 @@
+package router
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/router/internal/socket"
+)
+
+// connection is one connection, from before Connect to its end: in the router's
+// books, and as the consumer's Socket.
+type connection struct {
+	router  *Router
+	address string
+
+	handshake *handshake     // nil once it succeeded
+	socket    *socket.Socket // nil before that
+	once      sync.Once      // gives the socket back
+	released  chan struct{}  // closed when it is given back; made by once
+
+	// Guarded by registry.mu.
+	conn    *consumer.Conn // nil until Run has begun
+	first   *consumer.User // who it was then; nil before authentication and once Run has begun
+	user    string         // by whom it is counted
+	closing *consumer.CloseError
+	recheck time.Time // when the credentials are to be looked at; zero is never
+}
+
+var _ consumer.Socket = (*connection)(nil)
+
+// start notes the Conn. One that was to be closed before it began is closed now.
+func (c *connection) start(conn *consumer.Conn) {
+	g := &c.router.conns
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.conn, c.first = conn, nil
+	if c.closing != nil {
+		conn.Close(c.closing.Code, c.closing.Reason)
+	}
+}
+
+// who returns the connection's user. Registry.mu is held.
+func (c *connection) who() consumer.User {
+	switch {
+	case c.conn != nil:
+		return c.conn.User()
+	case c.first != nil:
+		return *c.first
+	}
+	return consumer.User{}
+}
+
+// Accept implements consumer.Socket.
+func (c *connection) Accept(subprotocol string, header http.Header) error {
+	s, err := c.handshake.accept(subprotocol, header)
+	if err == nil {
+		c.socket, c.handshake = s, nil
+	}
+	return err
+}
+
+// Read implements consumer.Socket. Once the connection has ended, it is given
+// back while the consumer is still ending: that may take long.
+func (c *connection) Read() (consumer.Frame, error) {
+	f, err := c.socket.Read()
+	if err != nil {
+		c.giveBack()
+	}
+	return f, err
+}
+
+// giveBack releases the accepted socket, once nobody reads from it any more.
+func (c *connection) giveBack() {
+	c.once.Do(func() {
+		released := make(chan struct{})
+		c.released = released
+		go func() {
+			defer close(released)
+			c.socket.Release()
+		}()
+	})
+}
+
+// Send implements consumer.Socket.
+func (c *connection) Send(ctx context.Context, p *consumer.Prepared) error {
+	return c.socket.Send(ctx, p)
+}
+
+// Offer implements consumer.Socket.
+func (c *connection) Offer(p *consumer.Prepared) error { return c.socket.Offer(p) }
+
+// Err implements consumer.Socket.
+func (c *connection) Err() error { return c.socket.Err() }
+
+// Close implements consumer.Socket.
+func (c *connection) Close(code consumer.StatusCode, reason string) { c.socket.Close(code, reason) }
