@@ -128,7 +128,7 @@ func (st *stand) publish(ctx context.Context, d time.Duration) (streamed, error)
 }
 
 // quiet is how long nothing must arrive until what is missing is lost.
-const quiet = 2 * time.Second
+const quiet = 5 * time.Second
 
 func (st *stand) sendAsChild(ctx context.Context, s stream) (streamed, error) {
 	c := st.server
