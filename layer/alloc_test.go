@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // direct is a wire on which GroupSend delivers before it returns: what a Layer
@@ -12,19 +13,34 @@ type direct struct {
 	Link  // what is not below is not called
 	to    Receiver
 	batch [1]Inbound
+
+	policies []Retention
+	stored   uint64
 }
 
 func (d *direct) Attach(_ context.Context, _ string, r Receiver) (Link, error) {
 	d.to = r
 	return d, nil
 }
-func (d *direct) Subscribe(context.Context, Subscription) error { return nil }
-func (d *direct) Unsubscribe(Subscription) error                { return nil }
-func (d *direct) Close(context.Context) error                   { return nil }
+func (d *direct) Subscribe(context.Context, Subscription) error            { return nil }
+func (d *direct) Unsubscribe(Subscription) error                           { return nil }
+func (d *direct) Retain(context.Context, []Retention) ([]Retention, error) { return d.policies, nil }
+func (d *direct) Close(context.Context) error                              { return nil }
 func (d *direct) Publish(_ context.Context, group string, p *Packet) error {
-	d.batch[0] = Inbound{Subscription{Group: group}, *p}
+	d.batch[0] = Inbound{Subscription: Subscription{Group: group}, Packet: *p}
 	d.to.Deliver(d.batch[:])
 	return nil
+}
+
+func (d *direct) Last(context.Context, string) (Stamp, error) {
+	return Stamp{Epoch: 1, Sequence: d.stored}, nil
+}
+func (d *direct) Store(_ context.Context, group string, p *Packet) (Stamp, bool, error) {
+	s := Stamp{1, d.stored + 1, d.stored}
+	d.stored++
+	d.batch[0] = Inbound{Subscription{Group: group}, *p, s}
+	d.to.Deliver(d.batch[:])
+	return s, false, nil
 }
 
 // sink is a tap that forwards: it takes all and asks for the shared form.
@@ -40,8 +56,8 @@ func (s *sink) Wake() {}
 func frame(b *Batch) any { return b.Messages[0] }
 
 // audience makes a layer with members of the group "g".
-func audience(tb testing.TB, members int) (*Layer, *sink) {
-	l, err := New(&direct{}, nil)
+func audience(tb testing.TB, members int, policies ...Retention) (*Layer, *sink) {
+	l, err := New(&direct{policies: policies}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -81,6 +97,35 @@ func TestGroupSendAllocations(t *testing.T) {
 	}
 	if per[1000] > per[1]+poolSlack {
 		t.Errorf("with 1000 members a message costs %v allocations, with one %v", per[1000], per[1])
+	}
+}
+
+// A durable group's message costs its members nothing either, nor does an
+// ordinary group pay for the policies of others.
+func TestDurableAllocations(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		policy Retention
+		most   float64
+	}{
+		{"stored", Retention{"g", 10, time.Hour}, 6}, // the message's key, and room for it
+		{"ordinary", Retention{"job.>", 10, time.Hour}, 4},
+	} {
+		per := map[int]float64{}
+		for _, n := range []int{1, 1000} {
+			l, s := audience(t, n, c.policy)
+			per[n] = testing.AllocsPerRun(100, func() {
+				if err := l.GroupSend(t.Context(), "g", said); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if s.got != 101*n {
+				t.Errorf("%s, %d members: %d deliveries, want %d", c.what, n, s.got, 101*n)
+			}
+		}
+		if per[1] > c.most+poolSlack || per[1000] > per[1]+poolSlack {
+			t.Errorf("%s: a message costs %v allocations, and %v with 1000 members; want at most %v", c.what, per[1], per[1000], c.most)
+		}
 	}
 }
 

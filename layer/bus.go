@@ -59,6 +59,35 @@ type Link interface {
 	// at the latest when ctx ends; what came is returned without an error.
 	Call(ctx context.Context, process string, request []byte) (answers [][]byte, err error)
 
+	// Retain makes the groups that the policies cover durable, and returns the
+	// policies of the whole network, these included. A policy that contradicts
+	// one of the network is an error that states both. The Layer calls it once,
+	// before all else, also without a policy of its own; a Link that keeps
+	// nothing then returns none. From then on, a message to a group that a
+	// returned policy covers is stored, whoever publishes it, and delivered with
+	// its [Stamp], as it was stored; messages that were published otherwise do
+	// not come.
+	Retain(ctx context.Context, policies []Retention) ([]Retention, error)
+
+	// Store publishes p to a durable group and returns when it is stored. A
+	// message with the same Header.ID that was stored in that group within
+	// [Retention.Window] is not stored again: then duplicate is true, and the
+	// stamp that one's. The stamp's Previous need not be set. An error that wraps [ErrUnknown] says
+	// that p may be stored or not; every other, that it is not. Delivery of what
+	// is stored is at most once, in the order of the stamps.
+	Store(ctx context.Context, group string, p *Packet) (s Stamp, duplicate bool, err error)
+
+	// Read returns the oldest messages of a durable group behind the one with the
+	// sequence after, at most limit, with nothing left out between them. It may
+	// lag behind what is stored.
+	Read(ctx context.Context, group string, after uint64, limit int) (Page, error)
+
+	// Last returns the stamp of a group's newest message, without its Previous,
+	// and sequence 0 when none is kept. It never lags: it includes all whose Store
+	// returned before, anywhere. A message that is stored after Last was called
+	// reaches a process that was subscribed then, if it is not lost.
+	Last(ctx context.Context, group string) (Stamp, error)
+
 	// Close ends delivery; no call to the Receiver is running or follows when
 	// it returns, and calls of the Link that still wait return ErrClosed. It
 	// does not close the Bus.
@@ -111,6 +140,34 @@ type Packet struct {
 type Inbound struct {
 	Subscription Subscription
 	Packet       Packet
+
+	// Stamp is where a message of a durable group stands; it is zero in an
+	// ordinary group.
+	Stamp Stamp
+}
+
+// Stamp says where a message of a durable group stands.
+type Stamp struct {
+	// Epoch names the store for all time: one that was made anew has another.
+	Epoch uint64
+
+	// Sequence grows from message to message, and need not be contiguous.
+	Sequence uint64
+
+	// Previous is the sequence of the group's message before this one; 0 when
+	// there was none, or none was kept any more when this one was stored.
+	Previous uint64
+}
+
+// Page is what [Link].Read returns.
+type Page struct {
+	Epoch    uint64
+	Messages []Inbound // without their Previous
+	Left     int       // how many follow these
+
+	// Anchored says that the message at after is still kept, so that nothing is
+	// missing between it and Messages.
+	Anchored bool
 }
 
 // Limits bound a shared channel; they follow from the layer's [Options].
@@ -158,4 +215,7 @@ const (
 	Dropped
 	// Malformed: messages arrived that are no messages.
 	Malformed
+	// Doubtful: messages of durable groups that are stored may have been lost on
+	// the way, for the server that sends them has changed.
+	Doubtful
 )

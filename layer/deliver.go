@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -17,6 +18,19 @@ var _ Receiver = (*receiver)(nil)
 type delivery struct {
 	Message
 	cache cache
+}
+
+// newDelivery makes a message, which is yet to be parsed, of what arrived.
+func newDelivery(in *Inbound) *delivery {
+	m := &delivery{Message: Message{Data: in.Packet.Data, Group: in.Subscription.Group, Header: in.Packet.Header}}
+	m.Message.cache = &m.cache
+	if in.Stamp.Epoch != 0 {
+		m.Position, m.previous = in.Stamp.position(), in.Stamp.Previous
+		if strings.HasPrefix(m.Header.ID, ownKey) {
+			m.Header.ID = ""
+		}
+	}
+	return m
 }
 
 // scratch is what one Deliver works with; it is used again.
@@ -34,8 +48,7 @@ func (r *receiver) Deliver(in []Inbound) {
 	l := (*Layer)(r)
 	s := scratches.Get().(*scratch)
 	for i := range in {
-		m := &delivery{Message: Message{Data: in[i].Packet.Data, Group: in[i].Subscription.Group, Header: in[i].Packet.Header}}
-		m.Message.cache = &m.cache
+		m := newDelivery(&in[i])
 		if err := m.parse(); err != nil {
 			l.malformed("group "+m.Group, 1, err)
 			continue
@@ -96,6 +109,20 @@ func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 	if g == nil {
 		return // the last member left while this was under way
 	}
+	if g.chain == nil {
+		l.deliverBatch(g, b)
+		return
+	}
+	if b.Messages = g.chain.admit(b.Messages); len(b.Messages) > 0 {
+		l.deliverBatch(g, b)
+	}
+	if g.chain.admitted() {
+		l.repair(g)
+	}
+}
+
+// deliverBatch hands a batch to all members of a group.
+func (l *Layer) deliverBatch(g *group, b *Batch) {
 	members, full, taken, missed := 0, 0, 0, 0
 	begun := g.roster.joins.Load()
 	for _, p := range g.roster.list() {
@@ -117,8 +144,8 @@ func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 	}
 	if missed > 0 {
 		l.stats.dropped.Add(int64(missed))
-		l.lost.report(slog.LevelInfo, "group "+sub.Group, missed,
-			fmt.Sprintf("layer: %d of %d channels over capacity in group %s", full, members, sub.Group))
+		l.lost.report(slog.LevelInfo, "group "+g.sub.Group, missed,
+			fmt.Sprintf("layer: %d of %d channels over capacity in group %s", full, members, g.sub.Group))
 	}
 }
 
@@ -167,6 +194,7 @@ func (r *receiver) Report(e LinkEvent) {
 	case LinkUp:
 		l.setLink(nil)
 		l.log.Info("layer: the link to the network is up again", "process", l.process)
+		l.probe(0)
 	case LinkClosed:
 		l.setLink(fmt.Errorf("%w: the link ended: %w", ErrClosed, orUnknown(e.Err)))
 		l.log.Error("layer: the link to the network is closed for good", "process", l.process, "err", e.Err)
@@ -174,6 +202,9 @@ func (r *receiver) Report(e LinkEvent) {
 		l.stats.dropped.Add(int64(e.Count))
 		l.lost.report(slog.LevelWarn, "link "+e.Group, e.Count, "layer: messages were lost because this process is too slow",
 			"group", e.Group, "err", e.Err)
+		l.probe(0)
+	case Doubtful:
+		l.probe(0)
 	case Malformed:
 		l.malformed("link", e.Count, e.Err)
 	}

@@ -77,6 +77,29 @@
 // sent; headers count. What arrives and is no message reaches nobody: it is
 // counted, and logged at a limited rate.
 //
+// # Durable groups
+//
+// [Options].Groups makes groups durable, by the pattern of their names. A durable
+// group keeps the newest messages, as many and for as long as its policy says,
+// whether or not anybody is a member. GroupSend to it returns nil when the
+// message is stored, and so does [Layer.Publish], which takes an idempotency key
+// and tells the message's [Position]; when the store does not answer for 30
+// seconds the error is [ErrUnknown]. Durability belongs to the group: a message
+// that a stranger publishes to it on the wire is stored like any other.
+//
+// A message of a durable group arrives with its Position, in one order for all
+// members of all processes. What is lost between the store and a process is read
+// from the store and delivered in its place, before anything later; what is
+// doubled is dropped. Each process checks that for each of its durable groups,
+// with every message, whenever the link was down, and once a minute for groups
+// that are quiet. A hole that the store cannot fill any more is counted in
+// [Stats].Gaps and logged. A member that is full misses messages of a durable
+// group like those of any other: it can read them back.
+//
+// [Layer.History] reads what follows a position, [Layer.Position] is the place
+// behind the newest message. A shared channel that is a member of a durable group
+// gets its messages at most once, and without a position.
+//
 // # Order
 //
 // Messages of one sender to one group reach each member in the order in which
@@ -93,8 +116,9 @@
 //
 // # What is not promised
 //
-// Exactly once; order between groups or between senders; that a member which is
-// full, or a process whose link is down, gets what it missed; that a message in a
+// Exactly once; order between groups, or between senders to a group that is not
+// durable; that a member which is full, or a process whose link is down, gets what
+// it missed of such a group; anything after retention has passed; that a message in a
 // channel of one process survives that process.
 //
 // # Differences from the layers of Channels

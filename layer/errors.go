@@ -27,6 +27,11 @@ var (
 	// or no longer has that channel.
 	ErrNoChannel = errors.New("layer: no such channel")
 
+	// ErrUnknown is returned for a message to a durable group when nobody knows
+	// whether it is stored: the store did not answer for 30 seconds. Publish it
+	// again with the same ID, and it is stored once.
+	ErrUnknown = errors.New("layer: stored or not is not known")
+
 	// ErrReading is returned by Receive while another Receive of the same
 	// Channel waits: a channel has one reader at a time.
 	ErrReading = errors.New("layer: the channel already has a reader")

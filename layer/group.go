@@ -31,6 +31,7 @@ import (
 type group struct {
 	sub    Subscription
 	roster roster
+	chain  *chain // of a durable group's members, else nil
 
 	// Guarded by Layer.mu.
 	state   groupState
@@ -211,6 +212,9 @@ func (l *Layer) enter(sub Subscription, c *Channel) (entry, error) {
 	begin := g == nil
 	if begin {
 		g = &group{sub: sub, settled: make(chan struct{})}
+		if policy := l.policy(sub.Group); policy != nil && sub.Relay == "" {
+			g.chain = &chain{age: policy.Age}
+		}
 	}
 	fresh, err := c.remember(g)
 	if err != nil {
@@ -260,7 +264,11 @@ func (l *Layer) subscribe(g *group) {
 	defer l.busy.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), subscribeTimeout)
 	defer cancel()
-	l.subscribed(g, l.link.Subscribe(ctx, g.sub))
+	err := l.link.Subscribe(ctx, g.sub)
+	if err == nil && g.chain != nil {
+		l.anchor(ctx, g)
+	}
+	l.subscribed(g, err)
 	if g.sub.Relay != "" {
 		l.leaveNow(g.sub) // if it was discarded meanwhile
 	}

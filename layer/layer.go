@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -38,6 +39,12 @@ type Options struct {
 	// negative value is none.
 	Linger time.Duration
 
+	// Groups makes groups durable: their messages are kept, and each is stored
+	// before it is delivered. Policies whose patterns overlap are an error, and
+	// so is one that contradicts what the network has already. Default none:
+	// nothing is stored. A process learns at New what the others keep.
+	Groups []Retention
+
 	// Logger takes what nobody can be told by an error: drops, a lost link,
 	// malformed messages; never a message's contents. Default slog.Default().
 	Logger *slog.Logger
@@ -52,17 +59,19 @@ type Capacity struct {
 // Layer is one process's place in the channel layer. All its methods may be
 // called from many goroutines.
 type Layer struct {
-	opts    Options
-	limits  Limits // of a channel that no pattern matches
-	link    Link
-	process string
-	log     *slog.Logger
-	lost    *lossLog
-	start   time.Time
-	serial  atomic.Uint64 // of the newest channel
-	stats   counters
-	linkErr atomic.Pointer[error] // nil while the link is up
-	sweep   atomic.Bool           // a sweep of expired messages is due
+	opts     Options
+	limits   Limits // of a channel that no pattern matches
+	link     Link
+	process  string
+	log      *slog.Logger
+	lost     *lossLog
+	policies []Retention // of the whole network, fixed by New
+	start    time.Time
+	serial   atomic.Uint64 // of the newest channel
+	keys     atomic.Uint64 // idempotency keys that were made
+	stats    counters
+	linkErr  atomic.Pointer[error] // nil while the link is up
+	sweep    atomic.Bool           // a sweep of expired messages is due
 
 	expiryTimer atomic.Pointer[time.Timer]
 
@@ -74,6 +83,7 @@ type Layer struct {
 	empty      []emptied // groups without members, in the order in which they emptied
 	leaving    bool      // a sweep of empty is due, by leaveTimer
 	leaveTimer *time.Timer
+	probeTimer *time.Timer // nil without durable groups
 	commands   map[string][]*command
 	busy       sync.WaitGroup // what Close waits for; see begin
 }
@@ -106,8 +116,28 @@ func New(bus Bus, opts *Options) (*Layer, error) {
 	if l.link, err = bus.Attach(ctx, l.process, (*receiver)(l)); err != nil {
 		return nil, fmt.Errorf("layer: attach to the bus: %w", err)
 	}
+	if err := l.retain(); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
+
+// retain agrees with the network on what is kept.
+func (l *Layer) retain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), retainTimeout)
+	defer cancel()
+	policies, err := l.link.Retain(ctx, l.opts.Groups)
+	if err != nil {
+		_ = l.Close(ctx) // the reason is err
+		return fmt.Errorf("layer: Options.Groups: %w", err)
+	}
+	l.policies = policies // nobody knows l yet, and there are no groups
+	l.probeQuiet()
+	return nil
+}
+
+// retainTimeout leaves the other nodes of a cluster the time to start.
+const retainTimeout = 30 * time.Second
 
 const attachTimeout = 10 * time.Second
 
@@ -143,7 +173,9 @@ func (o *Options) resolve() (Options, Limits, error) {
 		}
 		limits.Ceiling = max(limits.Ceiling, c.Limit)
 	}
-	return r, limits, nil
+	var err error
+	r.Groups, err = resolvePolicies(r.Groups)
+	return r, limits, err
 }
 
 func orDefault[T int | time.Duration](v, fallback T) T {
@@ -218,7 +250,7 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	if err := CheckChannel(channel); err != nil {
 		return err
 	}
-	pkt, err := l.pack(p)
+	pkt, err := l.pack(p, nil)
 	if err != nil {
 		return err
 	}
@@ -250,25 +282,17 @@ func (l *Layer) sendHome(channel string, p *Packet) error {
 // GroupSend sends p to every member of a group, in any process; a group that
 // nobody joined is no error. nil says that the network took the message:
 // delivery is at most once, in order for each group and sender. A member whose
-// channel is full misses the message, which is counted and logged there. Errors:
-// *[NameError], *[MessageError], [ErrTooLarge], [ErrUnavailable], [ErrClosed].
+// channel is full misses the message, which is counted and logged there. To a
+// durable group it is [Layer.Publish] without options: nil says that the message
+// is stored. Errors: *[NameError], *[MessageError], [ErrTooLarge],
+// [ErrUnavailable], [ErrClosed]; for a durable group also [ErrUnknown], ctx's.
 func (l *Layer) GroupSend(ctx context.Context, group string, p Payload) error {
-	if err := CheckGroup(group); err != nil {
-		return err
-	}
-	pkt, err := l.pack(p)
-	if err != nil {
-		return err
-	}
-	if err := l.link.Publish(ctx, group, pkt); err != nil {
-		return fmt.Errorf("layer: send to group %s: %w", group, err)
-	}
-	l.stats.sent.Add(1)
-	return nil
+	_, err := l.Publish(ctx, group, p, nil)
+	return err
 }
 
 // pack makes p fit for the wire.
-func (l *Layer) pack(p Payload) (*Packet, error) {
+func (l *Layer) pack(p Payload, opts *PublishOptions) (*Packet, error) {
 	data, err := Encode(p)
 	if err != nil {
 		return nil, err
@@ -279,6 +303,10 @@ func (l *Layer) pack(p Payload) (*Packet, error) {
 		pkt.Header = m.Header
 	case *Message:
 		pkt.Header = m.Header
+	}
+	if opts != nil {
+		pkt.Header.ID = cmp.Or(opts.ID, pkt.Header.ID)
+		pkt.Header.Sender = cmp.Or(opts.Sender, pkt.Header.Sender)
 	}
 	if err := pkt.Header.check(); err != nil {
 		return nil, err
@@ -365,6 +393,9 @@ func (l *Layer) Close(ctx context.Context) error {
 	}
 	if l.leaveTimer != nil {
 		l.leaveTimer.Stop()
+	}
+	if l.probeTimer != nil {
+		l.probeTimer.Stop()
 	}
 	l.mu.Unlock()
 	if t := l.expiryTimer.Load(); t != nil {

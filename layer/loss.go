@@ -18,9 +18,13 @@ type Stats struct {
 	Dropped   int64 // messages that a member, or the process, missed
 	Expired   int64 // messages that waited too long to be read
 	Malformed int64 // arrivals that were no messages
+	Repaired  int64 // messages of durable groups that were read from the store, since one was lost on the way
+	Gaps      int64 // holes in durable groups that could not be repaired
 }
 
-type counters struct{ sent, delivered, dropped, expired, malformed atomic.Int64 }
+type counters struct {
+	sent, delivered, dropped, expired, malformed, repaired, gaps atomic.Int64
+}
 
 // Stats returns the layer's counts.
 func (l *Layer) Stats() Stats {
@@ -34,6 +38,8 @@ func (l *Layer) Stats() Stats {
 		Dropped:   l.stats.dropped.Load(),
 		Expired:   l.stats.expired.Load(),
 		Malformed: l.stats.malformed.Load(),
+		Repaired:  l.stats.repaired.Load(),
+		Gaps:      l.stats.gaps.Load(),
 	}
 }
 

@@ -34,7 +34,12 @@ type Message struct {
 	// Header is what travelled beside the data.
 	Header Header
 
-	cache *cache
+	// Position is the place right behind the message in its group; it is zero
+	// when the group is not durable.
+	Position Position
+
+	previous uint64 // the sequence of the group's message before this one
+	cache    *cache
 }
 
 // MessageType returns m.Type.

@@ -139,8 +139,9 @@ func (l *link) Publish(_ context.Context, group string, p *layer.Packet) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	for _, full := range l.bus.publish(group, p) {
-		full.overrun(group)
+	_, _, full := l.bus.publish(group, p)
+	for _, o := range full {
+		o.overrun(group)
 	}
 	return nil
 }

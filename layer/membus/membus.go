@@ -7,7 +7,8 @@
 // Publishing puts a message into the mailbox of each layer that is subscribed;
 // each layer has a few goroutines, the shards, that empty them. A mailbox holds
 // 65,536 messages: a layer that lags further misses messages, which it counts
-// and logs as lost. Shared channels are queues of the bus itself.
+// and logs as lost. Shared channels are queues of the bus itself, and so are the
+// messages of durable groups, which outlive the layers but not the Bus.
 package membus
 
 import (
@@ -24,10 +25,11 @@ import (
 // Bus is a network inside one process. Every layer that is made on it is a
 // process of that network. Its zero value is not usable; call New.
 type Bus struct {
-	mu     sync.RWMutex // guards all below
-	links  map[string]*link
-	groups map[string]*audience
-	queues map[string]*queue
+	mu        sync.RWMutex // guards all below
+	links     map[string]*link
+	groups    map[string]*audience
+	queues    map[string]*queue
+	histories []*history
 }
 
 var _ layer.Bus = (*Bus)(nil)
@@ -133,17 +135,24 @@ func (b *Bus) detach(l *link) {
 	}
 }
 
-// publish puts p into the mailboxes of a group's audience. The bytes are copied
-// once, as they are the publisher's. It returns the links whose mailbox is full.
-func (b *Bus) publish(group string, p *layer.Packet) (full []*link) {
+// publish puts p into the mailboxes of a group's audience, after it is stored if
+// the group is durable. The bytes are copied once, as they are the publisher's.
+// It returns the links whose mailbox is full.
+func (b *Bus) publish(group string, p *layer.Packet) (stamp layer.Stamp, duplicate bool, full []*link) {
 	b.mu.Lock() // the relays' turns are written
 	defer b.mu.Unlock()
-	a := b.groups[group]
-	if a == nil {
-		return nil
+	a, h := b.groups[group], b.history(group)
+	if a == nil && h == nil {
+		return stamp, false, nil
 	}
 	in := layer.Inbound{Subscription: layer.Subscription{Group: group}, Packet: *p}
 	in.Packet.Data = bytes.Clone(p.Data)
+	if h != nil {
+		in.Stamp, duplicate = h.add(group, in.Packet)
+	}
+	if a == nil || duplicate {
+		return in.Stamp, duplicate, nil
+	}
 	for _, l := range a.links {
 		if !l.put(in) {
 			full = append(full, l)
@@ -157,7 +166,7 @@ func (b *Bus) publish(group string, p *layer.Packet) (full []*link) {
 			full = append(full, l)
 		}
 	}
-	return full
+	return in.Stamp, false, full
 }
 
 // owner returns the link of the process that owns a channel.

@@ -33,7 +33,7 @@ func TestPublishAllocations(t *testing.T) {
 func TestCollectAllocations(t *testing.T) {
 	s := newShard(64)
 	sub := &nats.Subscription{Subject: "channels.grp.g"}
-	s.add(groupKey{"channels.grp.g", ""}, layer.Subscription{Group: "g"})
+	s.add(groupKey{"channels.grp.g", ""}, layer.Subscription{Group: "g"}, nil)
 	m := &nats.Msg{Subject: "channels.grp.g", Data: []byte(`{"type":"t"}`), Sub: sub}
 	var c collector
 	collect := func() {

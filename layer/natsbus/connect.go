@@ -252,6 +252,7 @@ func (b *Bus) recover() {
 		b.log.Error("natsbus: back at NATS, but other servers may not know all groups of this process", "error", err)
 	}
 	b.store.reset()
+	b.restore(ctx)
 	for _, l := range b.attached() {
 		l.resume()
 	}

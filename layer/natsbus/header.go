@@ -43,10 +43,13 @@ func setHeader(m *nats.Msg, name, value string) {
 // longer one is left out.
 const maxHeaderValue = 512
 
+// maxKey is the longest idempotency key: a durable group's has its name in front.
+const maxKey = maxHeaderValue + 100
+
 // readHeader takes from a NATS message's header what a layer knows.
 func readHeader(from nats.Header) (h layer.Header, channel string) {
 	for name, values := range from {
-		if len(values) == 0 || len(values[0]) > maxHeaderValue {
+		if len(values) == 0 || len(values[0]) > maxHeaderValue && !(strings.EqualFold(name, idHeader) && len(values[0]) <= maxKey) {
 			continue
 		}
 		value := values[0]

@@ -28,6 +28,8 @@ type link struct {
 	queues   queues
 	calls    calls
 
+	histories []*history // set by Retain, before the layer subscribes
+
 	answering chan struct{} // holds a token for each call that is being answered
 	closed    atomic.Bool
 	quit      chan struct{}  // closed by Close
@@ -141,8 +143,9 @@ func (l *link) Subscribe(ctx context.Context, s layer.Subscription) error {
 		return err
 	}
 	to := l.shard(s.Group)
-	key := groupKey{l.bus.subjects.group(s.Group), s.Relay}
-	e, isNew := to.add(key, s)
+	subject, h := l.subject(s.Group)
+	key := groupKey{subject, s.Relay}
+	e, isNew := to.add(key, s, h)
 	if isNew {
 		sub, err := l.bus.chanSubscribe(key, to.in)
 		if err != nil {
@@ -171,7 +174,8 @@ func (b *Bus) chanSubscribe(key groupKey, in chan *nats.Msg) (*nats.Subscription
 
 // Unsubscribe ends a subscription. One that does not exist is no error.
 func (l *link) Unsubscribe(s layer.Subscription) error {
-	e := l.shard(s.Group).remove(groupKey{l.bus.subjects.group(s.Group), s.Relay})
+	subject, _ := l.subject(s.Group)
+	e := l.shard(s.Group).remove(groupKey{subject, s.Relay})
 	if e == nil {
 		return nil
 	}

@@ -11,6 +11,12 @@
 // covered when it is attached to one of those servers; elsewhere in a cluster
 // the interest arrives some milliseconds later.
 //
+// A durable group's messages are stored first, in a JetStream stream in files,
+// which publishes them again: in one order, each with its position. On a cluster
+// of three servers or more, three hold them. [layer.Layer.Publish] waits for the
+// stream's acknowledgement; a message that another program publishes without
+// asking for one is stored as well, unless the server is overloaded.
+//
 // A shared channel's messages wait in a JetStream work-queue stream, in memory
 // on one server, until one process takes them or their time is up; they are
 // lost with that server.
@@ -57,6 +63,8 @@ type Bus struct {
 	peers    peers
 	barrier  barrier
 	store    store
+
+	histories histories
 
 	events  chan connEvent
 	quit    chan struct{} // closed by Close
@@ -183,7 +191,7 @@ func (b *Bus) shut(ctx context.Context, done chan struct{}) {
 // release gives back what open took.
 func (b *Bus) release() {
 	b.closing.Store(true)
-	for _, s := range b.own {
+	for _, s := range append(b.own, b.histories.elections...) {
 		_ = s.Unsubscribe() // fails when the connection is closed, which ends it too
 	}
 	if b.conn != nil && b.opts.Conn == nil {

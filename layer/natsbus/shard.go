@@ -24,6 +24,7 @@ type groupKey struct{ subject, queue string }
 // calls has no group.
 type entry struct {
 	subscription layer.Subscription
+	history      *history           // nil for an ordinary group
 	sub          *nats.Subscription // nil at first; guarded by the shard's mutex until Subscribe returns
 	lost         int                // reported so far; guarded by the link's drops.mu
 }
@@ -37,13 +38,13 @@ func newShard(pending int) *shard {
 
 // add makes an entry before its NATS subscription exists, since a message may
 // arrive before that call returns.
-func (s *shard) add(key groupKey, sub layer.Subscription) (e *entry, isNew bool) {
+func (s *shard) add(key groupKey, sub layer.Subscription, h *history) (e *entry, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[key]; e != nil {
 		return e, false
 	}
-	e = &entry{subscription: sub}
+	e = &entry{subscription: sub, history: h}
 	s.entries[key] = e
 	return e, true
 }
@@ -141,7 +142,12 @@ func (c *collector) add(e *entry, m *nats.Msg) {
 		return
 	}
 	in := layer.Inbound{Subscription: e.subscription, Packet: layer.Packet{Data: data}}
-	if m.Header != nil {
+	switch {
+	case e.history != nil:
+		if !e.history.stamp(&in, m) {
+			return // a stranger's, who may not publish there
+		}
+	case m.Header != nil:
 		in.Packet.Header, _ = readHeader(m.Header)
 	}
 	c.batch = append(c.batch, in)

@@ -64,6 +64,36 @@ func (s *subjects) group(name string) string {
 	return subject
 }
 
+// patternOf returns the pattern whose tokens are those.
+func patternOf(tokens string) string {
+	if !strings.Contains(tokens, emptyToken) {
+		return tokens
+	}
+	all := strings.Split(tokens, ".")
+	for i, t := range all {
+		if t == emptyToken {
+			all[i] = ""
+		}
+	}
+	return strings.Join(all, ".")
+}
+
+// log returns the subject of a durable group's messages after they were stored.
+func (s *subjects) log(name string) string { return s.prefix + ".log." + toTokens(name) }
+
+// epoch returns the subject of the epoch of a policy's stream.
+func (s *subjects) epoch(pattern string) string { return s.prefix + ".epoch." + patternToken(pattern) }
+
+// history returns the name of a policy's stream.
+func (s *subjects) history(pattern string) string {
+	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_log_" + patternToken(pattern)
+}
+
+// patternToken makes one token of a pattern. No name holds a "=" or a "+".
+func patternToken(pattern string) string {
+	return strings.NewReplacer(".", "=", ">", "+").Replace(pattern)
+}
+
 // channel returns the subject of a shared channel.
 func (s *subjects) channel(name string) string { return s.prefix + ".ch." + toTokens(name) }
 

@@ -1,0 +1,545 @@
+package layertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tideway-go/tideway/layer"
+)
+
+// durableRows are about groups whose messages are kept.
+var durableRows = []row{
+	{"a durable group keeps what was sent before anybody joined", "A durable group keeps the newest messages, as many and for as long as its policy says, whether or not anybody is a member.", keptMessages},
+	{"history follows a position without a hole", "History returns the messages of a durable group that follow a position, in order and without a hole", historyFollows},
+	{"live messages carry positions", "A message of a durable group arrives with its Position, in one order for all members of all processes.", oneOrder},
+	{"a position is where a page goes on from", "It includes every message whose Publish has returned.", liveFromHere},
+	{"a message is stored once for each key", "of the messages that are published to one durable group with the same ID within a minute, one is stored", storedOnce},
+	{"what is no longer kept is a gap", "If what follows the position is not there in full, or goes while it is read, the last element is a *[GapError], and nothing comes behind a hole.", trimmed},
+	{"an empty group has a position, too", "History returns the messages of a durable group that follow a position, in order and without a hole", fromEmpty},
+	{"messages of a durable group grow too old", "A durable group keeps the newest messages, as many and for as long as its policy says, whether or not anybody is a member.", tooOld},
+	{"policies that contradict each other are an error", "Policies whose patterns overlap are an error, and so is one that contradicts what the network has already.", contradictions},
+	{"a process learns what others keep", "A process learns at New what the others keep.", learns},
+	{"an ordinary group beside a durable one stores nothing", "To an ordinary group nil says what it says there, and the receipt is empty.", ordinaryBeside},
+	{"a durable group under load is whole", "A message of a durable group arrives with its Position, in one order for all members of all processes.", durableLoad},
+	{"a lost message of a durable group is repaired", "What is lost between the store and a process is read from the store and delivered in its place", repaired},
+}
+
+func durable(messages int) func(*layer.Options) {
+	return func(o *layer.Options) {
+		o.Groups = []layer.Retention{{Pattern: "job.>", Messages: messages, Age: time.Hour}}
+		o.Capacity = roomy
+	}
+}
+
+// publish sends a note and returns its position.
+func (t *trial) publish(l *layer.Layer, group string, n int) layer.Position {
+	t.Helper()
+	r, err := l.Publish(t.ctx, group, note{N: n}, nil)
+	t.must(err)
+	if r.Position.IsZero() || r.Duplicate {
+		t.Fatalf("publish %d: got the receipt %+v", n, r)
+	}
+	return r.Position
+}
+
+// history reads until the end, and returns how it ended.
+func (t *trial) history(l *layer.Layer, group string, from layer.Position, limit int) (all []layer.Message, err error) {
+	t.Helper()
+	for m, err := range l.History(t.ctx, group, from, limit) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// numbers returns what notes say.
+func (t *trial) numbers(all []layer.Message) []int {
+	t.Helper()
+	got := []int{}
+	for _, m := range all {
+		n, err := noteOf(m)
+		t.must(err)
+		got = append(got, n.N)
+	}
+	return got
+}
+
+// reads checks that the history from a position is that.
+func (t *trial) reads(l *layer.Layer, group string, from layer.Position, want ...int) {
+	t.Helper()
+	all, err := t.history(l, group, from, 0)
+	t.must(err)
+	if got := t.numbers(all); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("history of %s from %q: got %v, want %v", group, from, got, want)
+	}
+}
+
+// isGap checks that the history from a position ends with a gap at once.
+func (t *trial) isGap(l *layer.Layer, group string, from layer.Position, want layer.GapReason) {
+	t.Helper()
+	all, err := t.history(l, group, from, 0)
+	var gap *layer.GapError
+	if !errors.As(err, &gap) || gap.Reason != want || len(all) > 0 {
+		t.Fatalf("history of %s from %q: got %d messages, then %v; want a gap because of %s", group, from, len(all), err, want)
+	}
+}
+
+func keptMessages(t *trial) {
+	a, b := t.pair(durable(5))
+	for i := range 10 {
+		t.publish(a, "job.1", i)
+	}
+	t.must(a.GroupSend(t.ctx, "job.2", note{N: 100}))
+	all, err := t.history(b, "job.1", layer.Position{}, 0)
+	t.must(err)
+	got := t.numbers(all)
+	// One more may be kept, by which the position before these is checked.
+	if len(got) < 5 || len(got) > 6 || got[len(got)-1] != 9 || got[0] != 10-len(got) {
+		t.Errorf("got %v, want the newest 5 of 10", got)
+	}
+	t.reads(b, "job.2", layer.Position{}, 100)
+	t.reads(b, "job.none", layer.Position{})
+	if _, err := t.history(b, "other", layer.Position{}, 0); !errors.Is(err, layer.ErrNotDurable) {
+		t.Errorf("history of an ordinary group: got error %v, want %v", err, layer.ErrNotDurable)
+	}
+	_, err = b.Position(t.ctx, "other")
+	t.is("position of an ordinary group", err, layer.ErrNotDurable)
+}
+
+func historyFollows(t *trial) {
+	a, b := t.pair(durable(2000))
+	var at []layer.Position
+	for i := range 1200 { // more than a page
+		at = append(at, t.publish(a, "job.1", i))
+		if i%3 == 0 {
+			t.publish(a, "job.2", i) // sequences are shared
+		}
+	}
+	for _, i := range []int{0, 1, 698, 699, 1198} {
+		t.reads(b, "job.1", at[i], ints(i+1, 1200)...)
+	}
+	t.reads(b, "job.1", at[1199])
+	t.reads(b, "job.1", layer.Position{}, ints(0, 1200)...)
+	all, err := t.history(b, "job.1", at[99], 7)
+	t.must(err)
+	if got := t.numbers(all); fmt.Sprint(got) != fmt.Sprint(ints(100, 107)) {
+		t.Errorf("at most 7: got %v", got)
+	}
+	for i, m := range all {
+		if m.Position != at[100+i] || m.Group != "job.1" {
+			t.Errorf("message %d: got position %v of group %s, want %v", i, m.Position, m.Group, at[100+i])
+		}
+		if p, err := layer.ParsePosition(m.Position.String()); err != nil || p != m.Position {
+			t.Errorf("%v becomes %v, %v", m.Position, p, err)
+		}
+	}
+}
+
+func oneOrder(t *trial) {
+	a, b := t.pair(durable(1000))
+	members := []*layer.Channel{t.member(a, "job.1"), t.member(b, "job.1"), t.member(b, "job.1")}
+	const each = 50
+	var sending sync.WaitGroup
+	for w, l := range []*layer.Layer{a, b} {
+		sending.Go(func() {
+			for i := range each {
+				if _, err := l.Publish(t.ctx, "job.1", note{From: fmt.Sprint(w, "."), N: i}, nil); err != nil {
+					t.Errorf("publish: %v", err)
+				}
+			}
+		})
+	}
+	sending.Wait()
+	all, err := t.history(a, "job.1", layer.Position{}, 0)
+	t.must(err)
+	if len(all) != 2*each {
+		t.Fatalf("%d messages are stored, want %d", len(all), 2*each)
+	}
+	for _, c := range members {
+		for i, want := range all {
+			m, err := c.Receive(t.ctx)
+			t.must(err)
+			if m.Position != want.Position || string(m.Data) != string(want.Data) || m.Header.ID != "" {
+				t.Fatalf("%s, message %d: got %s at %v (key %q), want %s at %v", c.Name(), i, m.Data, m.Position, m.Header.ID, want.Data, want.Position)
+			}
+		}
+		t.nothing(c)
+	}
+}
+
+func liveFromHere(t *trial) {
+	a, b := t.pair(durable(1000))
+	for i := range 30 {
+		t.publish(a, "job.1", i)
+		p, err := b.Position(t.ctx, "job.1")
+		t.must(err)
+		t.reads(b, "job.1", p)
+		t.publish(a, "job.1", 100+i)
+		t.reads(b, "job.1", p, 100+i)
+	}
+}
+
+func storedOnce(t *trial) {
+	a, b := t.pair(durable(100))
+	c := t.member(b, "job.1")
+	var first layer.Receipt
+	for i, l := range []*layer.Layer{a, a, b} {
+		r, err := l.Publish(t.ctx, "job.1", note{N: i}, &layer.PublishOptions{ID: "key 1"})
+		t.must(err)
+		if i == 0 {
+			first = r
+		}
+		if r.Duplicate != (i > 0) || r.Position != first.Position {
+			t.Errorf("publish %d: got %+v, the first was %+v", i, r, first)
+		}
+	}
+	// A key is the group's own, and one that the layer made is nobody's.
+	r, err := a.Publish(t.ctx, "job.2", note{N: 7}, &layer.PublishOptions{ID: "key 1"})
+	t.must(err)
+	if r.Duplicate {
+		t.Error("a key of another group counts")
+	}
+	m, err := c.Receive(t.ctx)
+	t.must(err)
+	if m.Header.ID != "key 1" {
+		t.Errorf("got the key %q, want %q", m.Header.ID, "key 1")
+	}
+	t.publish(a, "job.1", 8)
+	m, err = c.Receive(t.ctx)
+	t.must(err)
+	t.must(b.GroupSend(t.ctx, "job.1", m)) // passed on as it is
+	t.gets(c, 8)
+	t.reads(b, "job.1", layer.Position{}, 0, 8, 8)
+	_, err = a.Publish(t.ctx, "job.1", note{}, &layer.PublishOptions{ID: "~mine"})
+	var bad *layer.MessageError
+	if !errors.As(err, &bad) {
+		t.Errorf("a key that looks like one of the layer's: got error %v", err)
+	}
+}
+
+func trimmed(t *trial) {
+	a, b := t.pair(durable(5))
+	var at []layer.Position
+	for i := range 20 {
+		at = append(at, t.publish(a, "job.1", i))
+	}
+	for i := range 20 {
+		if i >= 14 { // the newest 5, and the position before them
+			t.reads(b, "job.1", at[i], ints(i+1, 20)...)
+		} else {
+			t.isGap(b, "job.1", at[i], layer.GapTrimmed)
+		}
+	}
+	other := t.network(t)
+	c := t.layerOn(other(t), durable(5))
+	t.publish(c, "job.1", 1)
+	t.isGap(c, "job.1", at[19], layer.GapReset)
+	t.isGap(c, "job.none", at[19], layer.GapReset)
+}
+
+func fromEmpty(t *trial) {
+	a, b := t.pair(durable(5))
+	for i := range 5 { // others' messages do not count
+		t.publish(a, "job.2", i)
+	}
+	p, err := b.Position(t.ctx, "job.1")
+	t.must(err)
+	if back, err := layer.ParsePosition(p.String()); err != nil || back != p {
+		t.Errorf("%v becomes %v, %v", p, back, err)
+	}
+	t.reads(b, "job.1", p)
+	for i := range 5 {
+		t.publish(a, "job.1", i)
+		t.reads(b, "job.1", p, ints(0, i+1)...)
+	}
+	for i := range 2 {
+		t.publish(a, "job.1", i)
+	}
+	t.isGap(b, "job.1", p, layer.GapTrimmed)
+}
+
+func tooOld(t *trial) {
+	brief := func(o *layer.Options) {
+		o.Groups = []layer.Retention{{Pattern: "job.>", Messages: 100, Age: time.Second}}
+	}
+	a, b := t.pair(brief)
+	c := t.member(b, "job.1")
+	empty, err := b.Position(t.ctx, "job.1")
+	t.must(err)
+	first := t.publish(a, "job.1", 1)
+	t.next(c)
+	t.until("the message is gone", func() bool {
+		all, err := t.history(b, "job.1", layer.Position{}, 0)
+		return err == nil && len(all) == 0
+	})
+	t.isGap(b, "job.1", first, layer.GapTrimmed)
+	t.isGap(b, "job.1", empty, layer.GapTrimmed)
+	t.publish(a, "job.1", 2)
+	if got := t.next(c); got.N != 2 { // nothing is missing between the two
+		t.Errorf("got %d, want 2", got.N)
+	}
+	if s := b.Stats(); s.Gaps != 0 {
+		t.Errorf("a member that was there all the time: %d gaps", s.Gaps)
+	}
+}
+
+func contradictions(t *trial) {
+	bus := t.dial(t)
+	t.layerOn(bus, durable(5))
+	t.layerOn(t.dial(t), durable(5))
+	for _, p := range []layer.Retention{
+		{Pattern: "job.>", Messages: 6, Age: time.Hour},
+		{Pattern: "job.>", Messages: 5, Age: time.Minute},
+		{Pattern: "job.42", Messages: 5, Age: time.Hour},
+		{Pattern: ">", Messages: 5, Age: time.Hour},
+	} {
+		l, err := layer.New(t.dial(t), &layer.Options{Groups: []layer.Retention{p}, Logger: t.log.logger()})
+		if err == nil {
+			l.Close(context.Background())
+			t.Errorf("%v beside job.> with 5 messages and 1h0m0s: got no error", p)
+			continue
+		}
+		for _, want := range []string{p.String(), `"job.>" (5 messages of each group, for 1h0m0s)`} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the error does not state %s: %v", want, err)
+			}
+		}
+	}
+	for _, both := range [][]layer.Retention{
+		{{Pattern: "a"}, {Pattern: "a"}},
+		{{Pattern: "a.b"}, {Pattern: "a.>"}},
+		{{Pattern: "a.b.>"}, {Pattern: "a.>"}},
+		{{Pattern: "a>"}},
+		{{Pattern: "a.*"}},
+		{{Pattern: ""}},
+		{{Pattern: "a", Messages: -1}},
+		{{Pattern: "a", Age: time.Millisecond}},
+	} {
+		if l, err := layer.New(bus, &layer.Options{Groups: both, Logger: t.log.logger()}); err == nil {
+			l.Close(context.Background())
+			t.Errorf("%v: got no error", both)
+		}
+	}
+}
+
+func learns(t *trial) {
+	a := t.layer(durable(5))
+	b := t.layer(nil)
+	c := t.member(b, "job.1")
+	at := t.publish(b, "job.1", 1)
+	m, err := c.Receive(t.ctx)
+	t.must(err)
+	if m.Position != at {
+		t.Errorf("got position %v, want %v", m.Position, at)
+	}
+	t.reads(a, "job.1", layer.Position{}, 1)
+}
+
+func ordinaryBeside(t *trial) {
+	a, b := t.pair(durable(5))
+	c := t.member(b, "job", "jobs.1")
+	for i, group := range []string{"job", "jobs.1"} {
+		r, err := a.Publish(t.ctx, group, note{N: i}, &layer.PublishOptions{ID: "k", Sender: "s"})
+		t.must(err)
+		if r != (layer.Receipt{}) {
+			t.Errorf("group %s: got the receipt %+v", group, r)
+		}
+		m, err := c.Receive(t.ctx)
+		t.must(err)
+		if !m.Position.IsZero() || m.Header != (layer.Header{ID: "k", Sender: "s"}) {
+			t.Errorf("group %s: got position %v and header %+v", group, m.Position, m.Header)
+		}
+	}
+}
+
+// durableLoad has members come, stay and go while many publish; each member's
+// record is checked.
+func durableLoad(t *trial) {
+	a, b := t.pair(durable(10_000))
+	const writers, each = 4, 150
+	stay := []*layer.Channel{t.member(a, "job.1"), t.member(b, "job.1")}
+	var sending sync.WaitGroup
+	for w := range writers {
+		sending.Go(func() {
+			l := []*layer.Layer{a, b}[w%2]
+			for i := range each {
+				if _, err := l.Publish(t.ctx, "job.1", note{From: fmt.Sprint(w, "."), N: i}, nil); err != nil {
+					t.Errorf("publish: %v", err)
+				}
+			}
+		})
+	}
+	const joins = 20
+	for i := range joins { // join, then read what was before
+		c := t.member(b, "job.1")
+		t.publish(a, "job.1", i)
+		m, err := c.Receive(t.ctx)
+		t.must(err)
+		before, err := t.history(b, "job.1", layer.Position{}, 0)
+		t.must(err)
+		rec := record{}
+		for _, old := range before {
+			if old.Position == m.Position {
+				break
+			}
+			rec = append(rec, old.Position)
+		}
+		rec = append(rec, m.Position)
+		c.Close()
+		whole, err := t.history(a, "job.1", layer.Position{}, len(rec))
+		t.must(err)
+		if problem := rec.check(whole); problem != "" {
+			t.Fatalf("history and what came live do not fit: %s", problem)
+		}
+	}
+	sending.Wait()
+	all, err := t.history(b, "job.1", layer.Position{}, 0)
+	t.must(err)
+	if len(all) != writers*each+joins {
+		t.Fatalf("%d messages are stored, want %d", len(all), writers*each+joins)
+	}
+	for _, c := range stay {
+		t.isWhole(c, all)
+	}
+}
+
+// isWhole checks that c gets exactly these.
+func (t *trial) isWhole(c *layer.Channel, all []layer.Message) {
+	t.Helper()
+	var rec record
+	for range all {
+		ctx, cancel := context.WithTimeout(t.ctx, t.opts.wait()/2)
+		m, err := c.Receive(ctx)
+		cancel()
+		if err != nil {
+			break
+		}
+		rec = append(rec, m.Position)
+	}
+	if problem := rec.check(all); problem != "" {
+		t.Fatalf("%s: %s", c.Name(), problem)
+	}
+	t.nothing(c)
+}
+
+// record is what a member got of a durable group, in its order.
+type record []layer.Position
+
+// check compares what a member got with what is stored, and says what differs
+// first: a loss, a double, a swap, or a stranger.
+func (r record) check(stored []layer.Message) string {
+	place := map[layer.Position]int{}
+	for i, m := range stored {
+		place[m.Position] = i
+	}
+	got := map[layer.Position]bool{}
+	for i, p := range r {
+		at, known := place[p]
+		switch {
+		case !known:
+			return fmt.Sprintf("message %d, at %v, is not stored", i, p)
+		case got[p]:
+			return fmt.Sprintf("message %d, at %v, is there twice", i, p)
+		case at < i:
+			return fmt.Sprintf("message %d, at %v, comes too late", i, p)
+		case at > i:
+			return fmt.Sprintf("message %d, at %v, is missing before %v, or comes later", i, stored[i].Position, p)
+		}
+		got[p] = true
+	}
+	if len(r) < len(stored) {
+		return fmt.Sprintf("%d messages are missing at the end", len(stored)-len(r))
+	}
+	return ""
+}
+
+// repaired puts a bus between that loses, doubles and delays what is live.
+func repaired(t *trial) {
+	for _, f := range liveFaults {
+		dial := t.network(t)
+		a := t.layerOn(dial(t), durable(1000))
+		b := t.layerOn(&unreliable{Bus: dial(t), change: f.change()}, durable(1000))
+		c := t.member(b, "job.1")
+		for i := range 60 {
+			t.publish(a, "job.1", i)
+		}
+		all, err := t.history(a, "job.1", layer.Position{}, 0)
+		t.must(err)
+		t.isWhole(c, all)
+		s := b.Stats()
+		if s.Gaps != 0 || f.repairs != (s.Repaired > 0) {
+			t.Errorf("a link that %s: %d gaps and %d messages repaired", f.name, s.Gaps, s.Repaired)
+		}
+	}
+}
+
+// liveFaults are what may happen to the copy of a stored message on its way. The
+// last of the 60 messages arrives, or the row would wait for the probe.
+var liveFaults = []struct {
+	name    string
+	repairs bool
+	change  func() func([]layer.Inbound) []layer.Inbound
+}{
+	{"loses one in four", true, times(func(n int) int { return min(1, (n+2)%4) })},
+	{"loses the first", true, times(func(n int) int { return min(1, n) })},
+	{"doubles all", false, times(func(int) int { return 2 })},
+	{"repeats all from the start", false, func() func([]layer.Inbound) []layer.Inbound {
+		var past []layer.Inbound // one group comes from one shard
+		return func(in []layer.Inbound) []layer.Inbound {
+			past = append(past, in...)
+			return append(slices.Clone(in), past...)
+		}
+	}},
+}
+
+// times delivers each message as often as n says of its number.
+func times(n func(int) int) func() func([]layer.Inbound) []layer.Inbound {
+	return func() func([]layer.Inbound) []layer.Inbound {
+		return func(in []layer.Inbound) (out []layer.Inbound) {
+			for _, m := range in {
+				for range n(numberOf(m)) {
+					out = append(out, m)
+				}
+			}
+			return out
+		}
+	}
+}
+
+func numberOf(in layer.Inbound) int {
+	m, err := layer.ParseMessage(in.Packet.Data)
+	if err != nil {
+		return -1
+	}
+	n, err := noteOf(m)
+	if err != nil {
+		return -1
+	}
+	return n.N
+}
+
+// unreliable is a network whose live messages of groups may be changed.
+type unreliable struct {
+	layer.Bus
+	change func([]layer.Inbound) []layer.Inbound
+}
+
+// Attach implements layer.Bus.
+func (u *unreliable) Attach(ctx context.Context, process string, r layer.Receiver) (layer.Link, error) {
+	return u.Bus.Attach(ctx, process, &unreliableReceiver{r, u.change})
+}
+
+type unreliableReceiver struct {
+	layer.Receiver
+	change func([]layer.Inbound) []layer.Inbound
+}
+
+// Deliver implements layer.Receiver.
+func (r *unreliableReceiver) Deliver(in []layer.Inbound) { r.Receiver.Deliver(r.change(in)) }

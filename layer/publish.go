@@ -1,0 +1,115 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// PublishOptions are the settings of [Layer.Publish]. A nil *PublishOptions and
+// the zero PublishOptions mean the defaults.
+type PublishOptions struct {
+	// ID is the idempotency key: of the messages that are published to one
+	// durable group with the same ID within a minute, one is stored. It is
+	// printable ASCII, at most 512 bytes, and does not begin with "~". Default:
+	// the message's own Header.ID, or a fresh one for each call.
+	ID string
+
+	// Sender is the session that does not want to hear itself. Default: the
+	// message's own Header.Sender.
+	Sender string
+}
+
+// Receipt says what became of a message that was published.
+type Receipt struct {
+	// Position is the place right behind the message. It is zero for a group
+	// that is not durable.
+	Position Position
+
+	// Duplicate says that the message had been stored before, with the same ID;
+	// Position is then that one's.
+	Duplicate bool
+}
+
+// Publish is [Layer.GroupSend] with options and a receipt. To a durable group it
+// waits until the message is stored and tries again for 30 seconds, under the
+// same idempotency key; a nil error says that it is stored, once. [ErrUnknown]
+// says that nobody knows; any other error, that it is not. To an ordinary group
+// nil says what it says there, and the receipt is empty.
+func (l *Layer) Publish(ctx context.Context, group string, p Payload, opts *PublishOptions) (Receipt, error) {
+	if err := CheckGroup(group); err != nil {
+		return Receipt{}, err
+	}
+	pkt, err := l.pack(p, opts)
+	if err != nil {
+		return Receipt{}, err
+	}
+	r, err := l.publish(ctx, group, pkt)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("layer: send to group %s: %w", group, err)
+	}
+	l.stats.sent.Add(1)
+	return r, nil
+}
+
+// publish hands pkt to the network, which stores it if the group is durable.
+func (l *Layer) publish(ctx context.Context, group string, pkt *Packet) (Receipt, error) {
+	policy := l.policy(group)
+	if policy == nil {
+		return Receipt{}, l.link.Publish(ctx, group, pkt)
+	}
+	switch {
+	case pkt.Header.ID == "":
+		pkt.Header.ID = ownKey + l.process + "." + strconv.FormatUint(l.keys.Add(1), 36)
+	case strings.HasPrefix(pkt.Header.ID, ownKey):
+		return Receipt{}, &MessageError{Why: fmt.Sprintf("its Header.ID %.60q begins with %q, as only keys that the layer makes do", pkt.Header.ID, ownKey)}
+	}
+	return l.store(ctx, group, pkt, min(storePatience, policy.Window()/2))
+}
+
+const (
+	// ownKey begins the keys that the layer makes. They end with the delivery:
+	// a message that is passed on must not count as stored already.
+	ownKey = "~"
+
+	storePatience = 30 * time.Second
+	storeRetry    = 10 * time.Millisecond // at first
+	storeRetryMax = 500 * time.Millisecond
+)
+
+// store tries until pkt is stored, or the patience or ctx ends.
+func (l *Layer) store(ctx context.Context, group string, pkt *Packet, patience time.Duration) (Receipt, error) {
+	deadline := time.Now().Add(patience)
+	unknown := false
+	for wait := storeRetry; ; wait = min(2*wait, storeRetryMax) {
+		s, duplicate, err := l.link.Store(ctx, group, pkt)
+		if err == nil {
+			return Receipt{s.position(), duplicate}, nil
+		}
+		again := errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)
+		unknown = unknown || errors.Is(err, ErrUnknown)
+		if again && time.Until(deadline) > wait && pause(ctx, wait/2+rand.N(wait/2)) {
+			continue
+		}
+		if unknown && !errors.Is(err, ErrUnknown) {
+			err = fmt.Errorf("%w (an attempt had no answer; the last one: %w)", ErrUnknown, err)
+		}
+		return Receipt{}, err
+	}
+}
+
+// pause waits for d and reports whether it did so to the end.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
