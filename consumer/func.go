@@ -11,7 +11,8 @@ import (
 // Func is an [App] that is one function, as http.HandlerFunc is a Handler: it
 // has its state in its variables and its clean-up in its defers, and asks for
 // what arrives by [Conn.Receive] or [Conn.Events]. A connection that it serves
-// costs two goroutines; those of a [Type] cost one.
+// costs two goroutines; those of a [Type] cost one, or none on a [Poller] that
+// is silent.
 //
 // The function may go on for 10 s after its connection has ended, to work
 // through what the client sent last; then its context is cancelled. One that

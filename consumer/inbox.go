@@ -230,6 +230,7 @@ func (c *Conn) rest() bool {
 
 // put adds a client's message, waiting for room.
 func (c *Conn) put(f Frame) {
+	c.setup.Stats.Received.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.inbox

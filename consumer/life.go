@@ -101,9 +101,29 @@ func (c *Conn) read() {
 			c.end(err)
 			return
 		}
-		c.setup.Stats.Received.Add(1)
 		c.put(f)
 	}
+}
+
+// poll is read without a goroutine that waits: it is called again, on a new one,
+// when there is something to read, and runs over when the connection has ended.
+func (c *Conn) poll(p Poller, over func()) {
+	var again func()
+	again = func() {
+		for {
+			f, ok, err := p.Poll(again)
+			if err != nil {
+				c.end(err)
+				over()
+				return
+			}
+			if !ok {
+				return // another goroutine may be reading already
+			}
+			c.put(f)
+		}
+	}
+	again()
 }
 
 // readOut returns when the connection has ended, reading unless a Func's reader

@@ -41,3 +41,17 @@ type Socket interface {
 	// counts. It never waits.
 	Close(code StatusCode, reason string)
 }
+
+// Poller is a Socket that can do without a goroutine while its client is
+// silent. A [Type] that is served directly uses it so.
+type Poller interface {
+	Socket
+
+	// Poll is Read for a caller that will not wait for the next message. It
+	// returns a message and true, or the final error. When no message has begun
+	// to arrive it returns false, and ready is called, once and on a goroutine of
+	// its own, as soon as there is something to read or the connection has
+	// ended: then Poll is called again. Until then nobody reads. A Poller that
+	// has to wait does so, and never returns false.
+	Poll(ready func()) (f Frame, ok bool, err error)
+}

@@ -151,10 +151,15 @@ func (c *Conn) launch(t opener, done func(Result)) {
 		err = c.live(c.ctx, s, decision)
 	}
 	defer func() { // Connect may have ended the goroutine
-		if err == nil {
-			go rest()
-		} else {
+		p, polls := c.setup.Socket.(Poller)
+		switch {
+		case err != nil:
 			rest()
+		case polls:
+			c.openInbox()
+			go c.poll(p, rest)
+		default:
+			go rest()
 		}
 	}()
 	err = guard(func() error { return c.decide(c.ctx, t, &s) })

@@ -29,7 +29,7 @@ type connection struct {
 	recheck time.Time // when the credentials are to be looked at; zero is never
 }
 
-var _ consumer.Socket = (*connection)(nil)
+var _ consumer.Poller = (*connection)(nil)
 
 // start notes the Conn. One that was to be closed before it began is closed now.
 func (c *connection) start(conn *consumer.Conn) {
@@ -70,6 +70,15 @@ func (c *connection) Read() (consumer.Frame, error) {
 		c.giveBack()
 	}
 	return f, err
+}
+
+// Poll implements consumer.Poller, like Read.
+func (c *connection) Poll(ready func()) (consumer.Frame, bool, error) {
+	f, ok, err := c.socket.Poll(ready)
+	if err != nil {
+		c.giveBack()
+	}
+	return f, ok, err
 }
 
 // giveBack releases the accepted socket, once nobody reads from it any more.

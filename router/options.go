@@ -67,6 +67,13 @@ type Options struct {
 	// decide. Default 10 s.
 	HandshakeTimeout time.Duration
 
+	// Polling lets a connection do without a goroutine while its client is
+	// silent, which saves about half of its memory (8.8 KB became 4.6), for more work
+	// when a message comes. It is for consumers that are a consumer.Type, not
+	// wrapped in another App, on Linux, over TCP or Unix sockets without TLS:
+	// others have their goroutine. Default false.
+	Polling bool
+
 	// Compression offers permessage-deflate (RFC 7692) to the clients, as all
 	// browsers understand it. It is for large messages over slow networks: it
 	// costs CPU, though a message to a group is compressed only once, however
@@ -187,7 +194,7 @@ func setDefault[T comparable](v *T, fallback T) {
 func (s *settings) engine() *socket.Options {
 	l := s.Limits
 	o := &socket.Options{
-		Logger: s.Logger, ReadLimit: l.MessageSize, MessageTimeout: l.MessageTime, MessageRate: l.MessageRate, MessageBurst: l.MessageBurst,
+		Logger: s.Logger, Polling: s.Polling, ReadLimit: l.MessageSize, MessageTimeout: l.MessageTime, MessageRate: l.MessageRate, MessageBurst: l.MessageBurst,
 		FrameRate: l.FrameRate, ByteRate: l.ByteRate, ByteBurst: l.ByteBurst, PingRate: l.PingRate, MaxQueueBytes: l.QueueBytes,
 		WriteTimeout: l.WriteTimeout, PingInterval: l.PingInterval, PongTimeout: l.PongTimeout, CloseTimeout: l.CloseHandshake,
 	}

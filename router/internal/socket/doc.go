@@ -16,7 +16,9 @@
 //     as long as its buffer holds 131 bytes.
 //   - Nobody waits for a peer but its own reader, its own [Socket.Send], and a
 //     flush goroutine that lives only while that peer lags.
-//   - An idle connection is one goroutine: the one that calls [Socket.Read].
+//   - An idle connection is one goroutine, the one that calls [Socket.Read]; or
+//     none, where [Socket.Poll] can do without. One reader follows the other:
+//     whoever takes wire.parked, under the mutex, starts the next.
 //     There is no timer and no context per connection or per message.
 //   - The first cause of the end counts. It is a *consumer.CloseError, and all
 //     methods return that same one from then on.

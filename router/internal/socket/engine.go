@@ -17,6 +17,7 @@ type Engine struct {
 	opts   Options
 	limits limits
 	start  time.Time
+	poller poller
 
 	// mu guards what follows, and the sweeper's fields of all sockets.
 	mu      sync.Mutex
@@ -71,6 +72,7 @@ func (e *Engine) Close() {
 	for _, s := range open {
 		s.Close(consumer.StatusGoingAway, "")
 	}
+	e.poller.close() // nobody parks any more
 	if sweeper != nil {
 		<-sweeper
 	}

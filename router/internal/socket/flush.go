@@ -123,8 +123,12 @@ func (w *wire) drained() {
 func (w *wire) free() {
 	w.mu.Lock()
 	lost := w.dead
+	fd := w.fd
 	w.dead, w.fd = true, -1
 	w.mu.Unlock()
+	if w.polled {
+		w.e.poller.forget(fd)
+	}
 	c := w.Conn
 	if t, ok := c.(*tls.Conn); ok && lost { // its Close would wait to say goodbye
 		c = t.NetConn()

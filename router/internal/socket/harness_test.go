@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -35,12 +36,38 @@ type server struct {
 	done    sync.WaitGroup
 }
 
+// polling has the tests run with Options.Polling, which is how CI runs them a
+// second time.
+func polling() bool { return os.Getenv("TIDEWAY_TEST_POLLING") != "" }
+
+// next is the next message, by Poll: where that does not wait, next does.
+func next(s *Socket) (consumer.Frame, error) {
+	for {
+		ready := make(chan struct{})
+		f, ok, err := s.Poll(func() { close(ready) })
+		if ok || err != nil {
+			return f, err
+		}
+		<-ready
+	}
+}
+
+// newEngine makes one in the mode of the tests.
+func newEngine(o *Options) (*Engine, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	c.Polling = c.Polling || polling()
+	return NewEngine(&c)
+}
+
 // app is what runs on a connection. It returns Read's error.
 type app func(*Socket) error
 
 func echo(s *Socket) error {
 	for {
-		f, err := s.Read()
+		f, err := next(s)
 		if err != nil {
 			return err
 		}
@@ -57,7 +84,7 @@ func newServer(t testing.TB, o *Options, run app) *server {
 
 func unstarted(t testing.TB, o *Options, run app) *server {
 	t.Helper()
-	e, err := NewEngine(o)
+	e, err := newEngine(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +353,7 @@ func (p *pipes) dial(t testing.TB) net.Conn {
 // finish with the returned function.
 func inBubble(t testing.TB, o *Options, run app) (s *server, p *pipes, finish func()) {
 	t.Helper()
-	e, err := NewEngine(o)
+	e, err := newEngine(o)
 	if err != nil {
 		t.Fatal(err)
 	}

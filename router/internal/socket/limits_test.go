@@ -33,7 +33,7 @@ func TestFloods(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, &c.o, func(s *Socket) error {
 				for {
-					if _, err := s.Read(); err != nil {
+					if _, err := next(s); err != nil {
 						return err
 					}
 				}
@@ -80,7 +80,7 @@ func TestWithinLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p, finish := inBubble(t, nil, func(s *Socket) error {
 			for {
-				if _, err := s.Read(); err != nil {
+				if _, err := next(s); err != nil {
 					return err
 				}
 			}
@@ -351,7 +351,7 @@ func TestReleaseWithSilentPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p, finish := inBubble(t, nil, func(s *Socket) error {
 			s.Close(consumer.StatusServiceRestart, "")
-			_, err := s.Read()
+			_, err := next(s)
 			start := time.Now()
 			s.Release()
 			if d := time.Since(start); d != 5*time.Second {
@@ -373,7 +373,7 @@ func TestReleaseWithDeafPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, p, finish := inBubble(t, nil, func(s *Socket) error {
 			s.Close(consumer.StatusServiceRestart, "")
-			_, err := s.Read()
+			_, err := next(s)
 			return err
 		})
 		defer finish()
@@ -397,7 +397,7 @@ func TestSlowHandler(t *testing.T) {
 		var got int
 		s, p, finish := inBubble(t, nil, func(s *Socket) error {
 			for {
-				f, err := s.Read()
+				f, err := next(s)
 				if err != nil {
 					return err
 				}

@@ -68,6 +68,11 @@ type Options struct {
 	// once. Default 10; negative is no limit.
 	PingRate int
 
+	// Polling lets [Socket.Poll] do without a goroutine while a client is
+	// silent, where the system can: on Linux, for TCP and Unix sockets without
+	// TLS. It has no effect elsewhere, or on Read. Default false.
+	Polling bool
+
 	// DeflateFrom is the size in bytes from which messages are compressed to
 	// clients that agree to permessage-deflate (RFC 7692), which is then offered
 	// to all. No context is taken over from message to message, either way.

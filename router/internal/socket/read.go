@@ -51,6 +51,10 @@ func (w *wire) Read(p []byte) (int, error) {
 	before := w.e.now()
 	n, err := w.take(p)
 	if n == 0 {
+		if w.idle {
+			w.in.slack = 0
+			return 0, err
+		}
 		return 0, w.readFailed(err)
 	}
 	now := w.e.now()
@@ -68,14 +72,34 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // take reads what came early, then from the transport.
 func (w *wire) take(p []byte) (int, error) {
-	if len(w.early) == 0 {
+	if w.early == nil {
+		if w.nowait && !w.in.busy {
+			return w.takeNow(p)
+		}
+		w.dry = false
 		return w.Conn.Read(p)
 	}
-	n := copy(p, w.early)
-	if w.early = w.early[n:]; len(w.early) == 0 {
+	n := copy(p, *w.early)
+	if *w.early = (*w.early)[n:]; len(*w.early) == 0 {
 		w.early = nil
 	}
 	return n, nil
+}
+
+// takeNow reads from the transport what is there, or returns errIdle.
+func (w *wire) takeNow(p []byte) (int, error) {
+	if !w.dry {
+		n, wait := recvNow(w.fd, p)
+		if n > 0 {
+			w.dry = n < len(p)
+			return n, nil
+		}
+		if !wait {
+			return w.Conn.Read(p) // which says what it is: the end, or an error
+		}
+	}
+	w.idle = true
+	return 0, errIdle
 }
 
 // arm sets the read deadline while a message is incomplete, and takes it away

@@ -10,3 +10,14 @@ import "net"
 func descriptor(net.Conn) int { return -1 }
 
 func sendNow(int, []byte) int { return 0 }
+
+func recvNow(int, []byte) (n int, wait bool) { return 0, false }
+
+// poller is none: Poll waits, as Read does.
+type poller struct{}
+
+func (*poller) arm(*wire) bool { return false }
+
+func (*poller) forget(int) {}
+
+func (*poller) close() {}

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bufio"
 	"context"
 	"log/slog"
 	"time"
@@ -17,6 +18,7 @@ import (
 type Socket struct {
 	wire wire
 	ws   *websocket.Conn // used by the reader's goroutine alone; nil after Release
+	br   *bufio.Reader   // the library's, used likewise
 
 	// Guarded by the engine's mu: the place in the sweeper's wheel, and when a
 	// ping went out that nothing answered yet (0 is none).
@@ -31,13 +33,29 @@ type Socket struct {
 // was lost, the code of our own Close, after which Read returns at once, or the
 // code of the limit that the client broke.
 func (s *Socket) Read() (consumer.Frame, error) {
+	s.wire.nowait = false
+	return s.read()
+}
+
+// read returns errIdle, too, where the wire does.
+func (s *Socket) read() (consumer.Frame, error) {
+	s.wire.idle = false
 	if err := s.Err(); err != nil {
 		return consumer.Frame{}, err
 	}
 	s.wire.back()
+	if s.wire.nowait && s.br.Buffered() == 0 {
+		// The library's answer to this error would cost allocations.
+		if s.br.Peek(1); s.wire.idle {
+			return consumer.Frame{}, errIdle
+		}
+	}
 	// The context is never done: an ended one would close the connection, and
 	// one that can end costs four allocations a frame.
 	typ, data, err := s.ws.Read(context.Background())
+	if s.wire.idle {
+		return consumer.Frame{}, errIdle
+	}
 	if err != nil {
 		return consumer.Frame{}, s.wire.lost()
 	}
@@ -123,6 +141,7 @@ func (s *Socket) Release() {
 		return
 	}
 	w := &s.wire
+	w.nowait = false
 	if s.Err() == nil {
 		w.fail(consumer.StatusAbnormalClosure, "released while open")
 	}
@@ -131,7 +150,7 @@ func (s *Socket) Release() {
 	w.free()
 	// Without CloseNow the library's Conn is never collected.
 	s.ws.CloseNow()
-	s.ws = nil
+	s.ws, s.br = nil, nil
 	w.e.remove(s)
 	w.e.opts.Logger.LogAttrs(context.Background(), slog.LevelDebug, "socket: connection ended",
 		slog.Int("code", int(w.verdict.Code)), slog.String("reason", w.verdict.Reason))

@@ -134,9 +134,13 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h.socket = &Socket{}
 	w := &h.socket.wire
 	w.Conn, w.e, w.fd = c, h.e, descriptor(c)
-	w.early = bytes.Clone(early)
+	if len(early) > 0 {
+		early = bytes.Clone(early)
+		w.early = &early
+	}
 	w.heard.Store(int64(h.e.now()))
-	return w, bufio.NewReadWriter(bufio.NewReaderSize(w, readBuffer), bufio.NewWriterSize(w, writeBuffer)), nil
+	h.socket.br = bufio.NewReaderSize(w, readBuffer)
+	return w, bufio.NewReadWriter(h.socket.br, bufio.NewWriterSize(w, writeBuffer)), nil
 }
 
 // WriteHeaderNow passes the library's courtesy to gin on, whose writer only

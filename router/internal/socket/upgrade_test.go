@@ -313,9 +313,15 @@ func TestTLSSlowClient(t *testing.T) {
 // After many connections that end in every way, nothing is left of them.
 func TestNoLeak(t *testing.T) {
 	s := newServer(t, &Options{CloseTimeout: 20 * time.Millisecond, PingInterval: 100 * time.Millisecond}, echo)
-	dial(t, s).send(closing(1000, ""))
-	s.socket(t)
+	warm := dial(t, s)
+	warm.send(text("x"))
+	warm.next()
+	if sock := s.socket(t); polling() {
+		until(t, "the poller runs", func() bool { sock.wire.mu.Lock(); defer sock.wire.mu.Unlock(); return sock.wire.polled })
+	}
+	warm.send(closing(1000, ""))
 	s.end(t)
+	warm.Close()
 	until(t, "the sweeper ended", s.noSweeper)
 	http.DefaultClient.CloseIdleConnections()
 	goroutines, files := runtime.NumGoroutine(), descriptors(t)

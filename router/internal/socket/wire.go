@@ -28,24 +28,29 @@ type wire struct {
 	// that is written. Nothing that may wait is called while it is held.
 	mu       sync.Mutex
 	verdict  *consumer.CloseError // why the connection ended; nothing is queued after it
-	dead     bool                 // the transport is of no more use
-	fd       int                  // for sendNow; -1 is none
+	fd       int                  // for sendNow, recvNow and the poller; -1 is none
 	queue    [][]byte             // what the socket did not take
 	queued   int                  // bytes in queue and in flight
 	inFlight int                  // bytes that the flush goroutine is writing
+	parked   func()               // to be run when there is something to read; nil while somebody reads
+	dead     bool                 // the transport is of no more use
 	partial  bool                 // queue begins with the rest of a frame
 	flushing bool                 // the flush goroutine runs, and owns the socket
+	polled   bool                 // the poller knows the descriptor
 	drainBy  time.Duration        // when the queue of an ended connection must be gone
 	moved    chan struct{}        // closed when the queue gets shorter; nil while nobody waits
 
 	heard atomic.Int64 // when the client was last known to live, on the engine's clock
 	away  atomic.Bool  // nobody reads, so that a silence says nothing
 
-	// The reader's part: used by the goroutine in Read or Release alone.
-	early []byte        // what the client sent behind its handshake
-	left  time.Duration // when away began
-	armed time.Duration // the start of the message that the read deadline is for; 0 is none
-	in    inbound
+	// The reader's part: used by the goroutine in Read, Poll or Release alone.
+	nowait bool          // between messages Read does not wait
+	idle   bool          // and so found nothing
+	dry    bool          // nothing is left in the kernel's buffer, as far as is known
+	early  *[]byte       // what the client sent behind its handshake; nil once it is read
+	left   time.Duration // when away began
+	armed  time.Duration // the start of the message that the read deadline is for; 0 is none
+	in     inbound
 }
 
 // offer queues b, and ends the connection when there is no room.
@@ -219,6 +224,7 @@ func (w *wire) end(v *consumer.CloseError) {
 	w.verdict = v
 	w.SetReadDeadline(past)
 	w.progress()
+	w.unpark()
 }
 
 // slow ends the connection of a client that does not read. What was not begun
@@ -243,8 +249,9 @@ func (w *wire) slow() {
 // kill drops everything and wakes the reader and the flush goroutine. mu is
 // held, and there is a verdict.
 func (w *wire) kill() {
-	w.dead, w.fd = true, -1
+	w.dead = true
 	w.queue, w.queued, w.partial = nil, 0, false
 	w.SetDeadline(past)
 	w.progress()
+	w.unpark()
 }
