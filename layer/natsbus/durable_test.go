@@ -140,9 +140,7 @@ func TestDurableThroughRestart(t *testing.T) {
 	first := receive(t, c, 0)
 	restart := func(dir string) {
 		stopNATS(s)
-		for b.Connected() {
-			time.Sleep(time.Millisecond)
-		}
+		until(t, "the Bus notices that the server is gone", func() bool { return !b.Connected() })
 		s = startNATS(t, port, with(dir))
 	}
 

@@ -138,15 +138,18 @@ func TestLayerThroughRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
 		s.Shutdown()
 		s.WaitForShutdown()
 		for b.Connected() {
+			if ctx.Err() != nil {
+				t.Fatal("the Bus does not notice that the server is gone")
+			}
 			time.Sleep(time.Millisecond) // a message that is sent before it is noticed is lost
 		}
 		s = start()
 		defer s.Shutdown()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		for l.GroupSend(ctx, "g", layer.Message{Type: "t", Data: fmt.Appendf(nil, `{"type":"t","n":%d}`, n)}) != nil {
 			if ctx.Err() != nil {
 				t.Fatal("the layer does not send again")

@@ -561,3 +561,13 @@ func TestClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// until waits for a condition that nothing announces, ten seconds at most.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}

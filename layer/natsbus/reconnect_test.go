@@ -93,9 +93,7 @@ func TestPullThroughRestart(t *testing.T) {
 	l := attach(t, b, r)
 	got := make(chan string, 1)
 	go func() { got <- pull(t, l, "c", testLimits) }()
-	for !l.(*link).isAsking("c") {
-		time.Sleep(time.Millisecond) // until the request is at the server
-	}
+	until(t, "the request is at the server", func() bool { return l.(*link).isAsking("c") })
 	stopNATS(s)
 	startNATS(t, port, withJetStream)
 	r.awaitEvent(t, layer.LinkUp)

@@ -231,9 +231,7 @@ func TestCancelledPullElsewhere(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { _, err := l1.Pull(ctx, "c", testLimits); done <- err }()
-	for l1.(*link).isAsking("c") == false {
-		time.Sleep(time.Millisecond) // until the request is at the server
-	}
+	until(t, "the request is at the server", func() bool { return l1.(*link).isAsking("c") })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
@@ -357,9 +355,7 @@ func TestDeletedAssets(t *testing.T) {
 	} {
 		got := make(chan string, 1)
 		go func() { got <- pull(t, l, "c", testLimits) }()
-		for !l.(*link).isAsking("c") {
-			time.Sleep(time.Millisecond) // until the request is at the server
-		}
+		until(t, "the request is at the server", func() bool { return l.(*link).isAsking("c") })
 		if err := remove(t.Context(), b.store.js); err != nil {
 			t.Fatal(err)
 		}

@@ -42,11 +42,16 @@ func (out *sample) above(least *sample) {
 }
 
 // fanOut measures one server.
-func fanOut(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+func fanOut(ctx context.Context, s *Settings, p Point) (*sample, error) {
 	path := pathRoom
 	if s.Handled {
 		path = pathHandled
 	}
+	return flow(ctx, s, p, path)
+}
+
+// flow measures messages between clients that are connected to path.
+func flow(ctx context.Context, s *Settings, p Point, path string) (_ *sample, err error) {
 	st, err := setUp(ctx, s, p, path)
 	if err != nil {
 		return nil, err

@@ -3,34 +3,15 @@ package bench
 import (
 	"context"
 	"errors"
-	"time"
 )
 
 // echo measures round trips: clients take turns to send, and get their own
 // message back.
-func echo(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+func echo(ctx context.Context, s *Settings, p Point) (*sample, error) {
 	p.Groups = p.Clients // nobody hears anybody else
 	own := *s
 	own.Publisher, own.Slow = Client, 0
-	st, err := setUp(ctx, &own, p, pathEcho)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = joinClose(err, st) }()
-	if err := st.fleet.connect(ctx); err != nil {
-		return nil, err
-	}
-	settle(ctx, p.Clients)
-	if err := st.warmUp(ctx); err != nil {
-		return nil, err
-	}
-	m := st.meter()
-	began := time.Now()
-	r, err := st.publish(ctx, s.Duration)
-	if err != nil {
-		return nil, err
-	}
-	return st.delivered(r, m, began)
+	return flow(ctx, &own, p, pathEcho)
 }
 
 // connect measures handshakes, up to and including the membership in a group.
