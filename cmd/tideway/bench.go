@@ -81,7 +81,7 @@ var benchKinds = []benchKind{
 		`Broadcast sends messages to groups and measures the way to every member's socket.
 --rate 0 sends as fast as they arrive, with --window under way.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 5 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, floorFlag, urlFlags, loadFlags},
 	}, {
 		"echo", "Round trips: a client gets its own message back",
 		`Echo has the clients take turns to send a message, which comes back to its sender.`,
@@ -92,7 +92,7 @@ var benchKinds = []benchKind{
 		`Connect opens connections, --dialers at the same time, or --rate a second. Servers
 that answer 503 or 429 are tried again.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{0}, Duration: time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, floorFlag, urlFlags, loadFlags},
 	}, {
 		"idle", "What connections weigh that do nothing",
 		`Idle opens connections, waits for --duration, and measures the memory that each
@@ -102,9 +102,9 @@ costs the server, behind a garbage collection where the server is the bench's ow
 	}, {
 		"storm", "Many return at once: when are all back, and what others notice",
 		`Storm breaks --clients connections at once and lets all of them return, while
---staying others get messages.`,
-		bench.Settings{Clients: []int{5000}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, rateFlag, sizeFlag, urlFlags, loadFlags},
+--staying others get messages. Those who return are in --groups other groups.`,
+		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, urlFlags, loadFlags},
 	}, {
 		"queue", "Shared channels: send, receive, acknowledge",
 		`Queue sends to a shared channel and receives from it, and does the same by
@@ -161,8 +161,11 @@ func publisherFlags(b *benchmark, f *pflag.FlagSet) {
 	f.StringVar(&b.Publisher, "publisher", "", "`who` sends: the server itself (inside), another process (outside), a socket (client)")
 	f.BoolVar(&b.Deflate, "deflate", false, "offer permessage-deflate; of compressed messages one in 64 is looked into")
 	f.BoolVar(&b.Handled, "handled", false, "each connection decodes and encodes each message, instead of forwarding it")
-	f.BoolVar(&b.Floor, "floor", false, "measure the same on a bare loop of writes, too")
 	f.IntVar(&b.Slow, "slow", 0, "`number` of clients that never read")
+}
+
+func floorFlag(b *benchmark, f *pflag.FlagSet) {
+	f.BoolVar(&b.Floor, "floor", false, "measure the same on a bare loop of reads and writes, too")
 }
 
 func urlFlags(b *benchmark, f *pflag.FlagSet) {

@@ -11,7 +11,12 @@ import (
 // broadcast measures the way of messages from a publisher to the members of
 // groups, and what the floor of the machine takes for the same.
 func broadcast(ctx context.Context, s *Settings, p Point) (*sample, error) {
-	out, err := fanOut(ctx, s, p)
+	return besideFloor(ctx, s, p, fanOut)
+}
+
+// besideFloor measures a server, and the floor as well if the settings say so.
+func besideFloor(ctx context.Context, s *Settings, p Point, measure func(context.Context, *Settings, Point) (*sample, error)) (*sample, error) {
+	out, err := measure(ctx, s, p)
 	if err != nil || !s.Floor {
 		return out, err
 	}
@@ -19,7 +24,7 @@ func broadcast(ctx context.Context, s *Settings, p Point) (*sample, error) {
 	own.onFloor, own.URL, own.Publisher, own.PIDs, own.Deflate, own.Slow = true, "", Inside, nil, false, 0
 	own.Hello, own.Header = "", nil
 	p.Clients -= s.Slow
-	least, err := fanOut(ctx, &own, p)
+	least, err := measure(ctx, &own, p)
 	if err != nil {
 		return nil, fmt.Errorf("the floor: %w", err)
 	}
@@ -31,7 +36,7 @@ func broadcast(ctx context.Context, s *Settings, p Point) (*sample, error) {
 func (out *sample) above(least *sample) {
 	for _, m := range least.metrics {
 		switch m.Key {
-		case "cpu_us", "latency_p50", "latency_p99":
+		case "cpu_us", "latency_p50", "latency_p99", "connects_per_s", "all_back_s", "peace_p99", "loss_p99", "storm_p99":
 			out.add("floor_"+m.Key, "floor: "+m.Title, m.Unit, m.Value)
 		}
 	}

@@ -15,7 +15,11 @@ func echo(ctx context.Context, s *Settings, p Point) (*sample, error) {
 }
 
 // connect measures handshakes, up to and including the membership in a group.
-func connect(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+func connect(ctx context.Context, s *Settings, p Point) (*sample, error) {
+	return besideFloor(ctx, s, p, connecting)
+}
+
+func connecting(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	st, err := setUp(ctx, s, p, pathRoom)
 	if err != nil {
 		return nil, err

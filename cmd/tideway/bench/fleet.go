@@ -14,6 +14,8 @@ import (
 type fleetOptions struct {
 	target  *target
 	groups  int // client i is in group i mod groups
+	staying int // unless it is 0, so many are, and the others in groups of their own
+	apart   int // the number of those groups, to which nobody sends
 	silent  int // the last of them never read
 	dialers int // handshakes at the same time
 	nap     time.Duration
@@ -27,7 +29,6 @@ type fleet struct {
 	sink    sink
 	poller  poller
 	clients []*client // nil where there is no connection
-	staying int       // while it is not 0, only so many clients count as readers
 }
 
 // poller reads what arrives for clients.
@@ -54,13 +55,18 @@ func newFleet(n int, opts fleetOptions) (*fleet, error) {
 }
 
 // group returns the group of a client.
-func (f *fleet) group(i int) int { return i % f.opts.groups }
+func (f *fleet) group(i int) int {
+	if n := f.opts.staying; n > 0 && i >= n {
+		return f.opts.groups + (i-n)%f.opts.apart
+	}
+	return i % f.opts.groups
+}
 
 // readers returns how many clients of a group read.
 func (f *fleet) readers(group int) int {
 	n := len(f.clients) - f.opts.silent
-	if f.staying > 0 {
-		n = f.staying
+	if f.opts.staying > 0 {
+		n = f.opts.staying
 	}
 	return (n - group + f.opts.groups - 1) / f.opts.groups
 }
@@ -129,7 +135,7 @@ func (f *fleet) dial(ctx context.Context, from, to, rate int) (*dialed, error) {
 // open opens connection i, as often as the server asks to try again.
 func (f *fleet) open(ctx context.Context, i int, refused *atomic.Int64) error {
 	for {
-		c := &client{index: i, silent: i >= len(f.clients)-f.opts.silent}
+		c := &client{index: i, silent: i >= len(f.clients)-f.opts.silent, stayed: i < f.opts.staying}
 		err := f.poller.dial(ctx, c, f.opts.target.request(f.group(i)))
 		var r *refusal
 		if errors.As(err, &r) && r.again() && ctx.Err() == nil {

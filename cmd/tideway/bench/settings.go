@@ -167,6 +167,8 @@ type Point struct {
 	Size    int `json:"size,omitempty"`
 	Members int `json:"members,omitempty"`
 	Nodes   int `json:"nodes,omitempty"`
+
+	staying int // so many clients are apart from the others, see fleetOptions
 }
 
 // points returns what is to be measured, and the name of the axis that has
@@ -178,7 +180,7 @@ func (s *Settings) points() (all []Point, swept string) {
 		}
 		return v[0]
 	}
-	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes)}
+	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes), 0}
 	for _, a := range s.axes() {
 		if len(a.values) < 2 {
 			continue

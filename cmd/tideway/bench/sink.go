@@ -47,10 +47,9 @@ type sink struct {
 	received atomic.Int64 // messages, for those who wait
 	frames   atomic.Int64
 
-	mu         sync.Mutex // guards all below, and the clients' state; held while bytes are parsed
-	now        tally
-	stayedOnly bool  // received counts what arrives for clients that stay
-	lastDue    int64 // what was due later is not counted as theirs; 0 is no end
+	mu      sync.Mutex // guards all below, and the clients' state; held while bytes are parsed
+	now     tally
+	lastDue int64 // what was due later is not counted as theirs; 0 is no end
 }
 
 // reset begins to count anew.
@@ -137,9 +136,7 @@ func (s *sink) message(c *client, now int64) {
 		s.now.first = now
 	}
 	s.now.last = now
-	if c.stayed || !s.stayedOnly {
-		s.received.Add(1)
-	}
+	s.received.Add(1)
 }
 
 // late counts the latency of a message.

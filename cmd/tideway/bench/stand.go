@@ -52,10 +52,14 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 	if s.Deflate {
 		t.header += deflateOffer
 	}
-	st.fleet, err = newFleet(p.Clients, fleetOptions{
+	opts := fleetOptions{
 		target: t, groups: max(min(p.Groups, p.Clients), 1), silent: s.Slow,
 		dialers: s.Workers, nap: s.Nap, hello: s.Hello, replies: s.Replies,
-	})
+	}
+	if p.staying > 0 {
+		opts.staying, opts.groups, opts.apart = p.staying, 1, opts.groups
+	}
+	st.fleet, err = newFleet(p.Clients, opts)
 	return st, err
 }
 

@@ -8,16 +8,20 @@ import (
 )
 
 // storm measures what happens when many connections are lost at once and all
-// come back, and what those notice that stayed.
-func storm(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
+// come back, and what those notice that stayed. They alone get messages: those
+// who return are in other groups, or each of them would make every message
+// dearer, and the figures would tell of the messages.
+func storm(ctx context.Context, s *Settings, p Point) (*sample, error) {
+	return besideFloor(ctx, s, p, storming)
+}
+
+func storming(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	if s.Staying < 1 {
 		return nil, settingsErrorf("--staying is %d; somebody has to stay", s.Staying)
 	}
 	own := *s
 	own.Slow = 0
-	returning := p.Clients
-	p.Clients += s.Staying
-	p.Groups = 1
+	p.Clients, p.staying = p.Clients+s.Staying, s.Staying
 	st, err := setUp(ctx, &own, p, pathRoom)
 	if err != nil {
 		return nil, err
@@ -26,30 +30,18 @@ func storm(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	if err := st.fleet.connect(ctx); err != nil {
 		return nil, err
 	}
-	st.fleet.keep(s.Staying)
-	if err := st.gone(ctx, s.Staying); err != nil {
-		return nil, err
-	}
 	settle(ctx, p.Clients)
 	if err := st.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	return st.storm(ctx, returning)
+	return st.storm(ctx)
 }
 
-// keep loses all connections but the first n, and has what arrives on those
-// counted apart from then on.
-func (f *fleet) keep(n int) {
-	f.sink.mu.Lock()
-	f.sink.stayedOnly = true
-	for _, c := range f.clients[:n] {
-		c.stayed = true
-	}
-	f.sink.mu.Unlock()
-	f.staying = n
-	for i, c := range f.clients[n:] {
+// lose breaks all connections but those that stay.
+func (f *fleet) lose() {
+	for i, c := range f.clients[f.opts.staying:] {
 		f.sink.leave(c)
-		f.clients[n+i] = nil
+		f.clients[f.opts.staying+i] = nil
 	}
 }
 
@@ -69,42 +61,59 @@ func (st *stand) gone(ctx context.Context, n int) error {
 	return fmt.Errorf("the server still counts more than %d connections after 30 s", n)
 }
 
-// storm streams to those who stay, first in peace, then while the others return.
-func (st *stand) storm(ctx context.Context, returning int) (*sample, error) {
-	if _, err := st.publish(ctx, st.settings.Duration); err != nil {
+// storm streams to those who stay: in peace, while the others are lost, and
+// while they return.
+func (st *stand) storm(ctx context.Context) (*sample, error) {
+	f, window := st.fleet, max(st.settings.Duration/4, minDuration)
+	peace, err := st.others(ctx, func() error { sleep(ctx, st.settings.Duration); return nil })
+	if err != nil {
 		return nil, err
 	}
-	peace := st.fleet.sink.counts()
-	st.fleet.sink.reset()
+	loss, err := st.others(ctx, func() error { f.lose(); sleep(ctx, window); return nil })
+	if err == nil {
+		err = st.gone(ctx, f.opts.staying)
+	}
+	if err != nil {
+		return nil, err
+	}
+	settle(ctx, len(f.clients))
 	m := st.meter()
-	d, err := st.streamWhile(ctx, func() (*dialed, error) {
-		return st.fleet.dial(ctx, st.settings.Staying, len(st.fleet.clients), 0)
+	var d *dialed
+	meanwhile, err := st.others(ctx, func() (err error) {
+		d, err = f.dial(ctx, f.opts.staying, len(f.clients), 0)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	during := st.fleet.sink.counts()
-	out := &sample{latency: &during.stayed}
+	out, returned := &sample{latency: &meanwhile.stayed}, len(f.clients)-f.opts.staying
 	out.add("all_back_s", "all back after", "s", d.elapsed.Seconds())
-	out.add("connects_per_s", "connections", "1/s", float64(returning)/d.elapsed.Seconds())
-	if err := out.cost(m, int64(returning), "return"); err != nil {
+	out.add("connects_per_s", "connections", "1/s", float64(returned)/d.elapsed.Seconds())
+	if err := out.cost(m, int64(returned), "return"); err != nil {
 		return nil, err
 	}
 	out.latencies("handshake", "handshake", &d.handshake)
 	out.latencies("peace", "others' latency before,", &peace.stayed)
-	out.latencies("storm", "others' latency meanwhile,", &during.stayed)
+	out.latencies("loss", "others' latency as they are lost,", &loss.stayed)
+	out.latencies("storm", "others' latency as they return,", &meanwhile.stayed)
 	out.add("refused", "told to come later", "", float64(d.refused))
-	out.ends(during, streamed{})
+	out.ends(meanwhile, streamed{})
 	return out, nil
+}
+
+// others streams to those who stay while work goes on, and returns what arrived.
+func (st *stand) others(ctx context.Context, work func() error) (tally, error) {
+	st.fleet.sink.reset()
+	err := st.streamWhile(ctx, work)
+	return st.fleet.sink.counts(), err
 }
 
 // streamWhile streams while work goes on. What was due when work had ended does
 // not count any more.
-func (st *stand) streamWhile(ctx context.Context, work func() (*dialed, error)) (d *dialed, err error) {
+func (st *stand) streamWhile(ctx context.Context, work func() error) error {
 	ended := make(chan error, 1)
 	go func() {
-		var err error
-		d, err = work()
+		err := work()
 		st.fleet.sink.until(time.Now().UnixNano())
 		ended <- err
 	}()
@@ -112,10 +121,10 @@ func (st *stand) streamWhile(ctx context.Context, work func() (*dialed, error)) 
 		_, failed := st.publish(ctx, max(st.settings.Duration/4, minDuration))
 		select {
 		case err := <-ended:
-			return d, errors.Join(err, failed)
+			return errors.Join(err, failed)
 		default:
 			if failed != nil {
-				return nil, errors.Join(failed, <-ended)
+				return errors.Join(failed, <-ended)
 			}
 		}
 	}
