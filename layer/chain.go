@@ -306,14 +306,14 @@ func (l *Layer) readOn(g *group, from Position) bool {
 		case errors.As(err, &gap) && gap.Reason == GapTrimmed && from.sequence > 0:
 			from = g.chain.lastPlace() // seen may have grown too old without a successor
 		case errors.As(err, &gap):
-			l.reportGap(g, err)
-			if l.rolledBack(ctx, g, from) {
+			at, rolledBack := l.rolledBack(ctx, g, from)
+			l.reportGap(g, err, gap.Reason, at)
+			if rolledBack {
 				return true
 			}
 			from = Position{} // what is kept is later than what was seen, or of another store
 		case !pause(ctx, repairRetry):
-			l.reportGap(g, err)
-			g.chain.giveUp()
+			l.reportGap(g, err, GapLink, g.chain.giveUp())
 			return true
 		}
 	}
@@ -347,24 +347,32 @@ func (c *chain) settle(epoch, newest uint64) {
 
 // rolledBack reports whether the store has lost its end, but is the same. What
 // it has was delivered, as far as anybody can tell, and its end is what was seen.
-func (l *Layer) rolledBack(ctx context.Context, g *group, from Position) bool {
+func (l *Layer) rolledBack(ctx context.Context, g *group, from Position) (end Position, ok bool) {
 	tail, err := l.link.Last(ctx, g.sub.Group)
 	if err != nil || tail.Epoch != from.epoch || tail.Sequence >= from.sequence || tail.Sequence == 0 {
-		return false
+		return Position{}, false
 	}
 	g.chain.settle(tail.Epoch, tail.Sequence)
-	return true
+	return tail.position(), true
 }
 
 // giveUp goes on behind a hole that could not be read.
-func (c *chain) giveUp() {
+func (c *chain) giveUp() Position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = max(c.seen, c.target)
+	if c.seen == 0 {
+		return c.place()
+	}
+	return Position{epoch: c.epoch, sequence: c.seen}
 }
 
-// reportGap counts and logs that members missed messages for good.
-func (l *Layer) reportGap(g *group, err error) {
+// reportGap tells the members that they missed messages for good, counts it and
+// logs it.
+func (l *Layer) reportGap(g *group, err error, reason GapReason, at Position) {
+	for c := range g.roster.all() {
+		c.gapped(Gap{g.sub.Group, reason, at})
+	}
 	l.stats.gaps.Add(1)
 	l.lost.report(slog.LevelWarn, "gap "+g.sub.Group, 1,
 		"layer: messages of a durable group are lost to its members here", "group", g.sub.Group, "err", err)

@@ -23,6 +23,7 @@ type Channel struct {
 
 	mu      sync.Mutex // guards all below
 	queue   fifo
+	gaps    *gapLine      // what a GapTap is to be told between the queue's messages; nil for nothing
 	at      bool          // a tap's drainer is at the queue
 	reading bool          // a Receive is under way
 	closed  bool          // no message enters or leaves any more
@@ -199,7 +200,7 @@ func (c *Channel) Close() error {
 		return nil
 	}
 	c.closed = true
-	c.queue = fifo{}
+	c.queue, c.gaps = fifo{}, nil
 	groups, cancel, arrived := c.groups, c.cancel, c.arrived
 	c.groups = nil
 	c.mu.Unlock()
@@ -226,16 +227,35 @@ func notify(ch chan struct{}) {
 // Next takes the next message without waiting, for a [Tap] that was woken. When
 // it reports false the channel is empty, and the tap will be offered or woken
 // with what arrives next. A message of a group is shared with its other members:
-// it must not be modified.
+// it must not be modified. A gap that waits before it goes to the [GapTap] first,
+// within this call.
 func (c *Channel) Next() (Message, bool) {
+	for {
+		m, g := c.next()
+		switch {
+		case g != nil:
+			c.tap.(GapTap).Gapped(*g)
+		case m != nil:
+			return *m, true
+		default:
+			return Message{}, false
+		}
+	}
+}
+
+// next takes the oldest message, or the gap that stands before it.
+func (c *Channel) next() (*Message, *Gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.expire()
+	if g := c.popGap(); g != nil {
+		return nil, g
+	}
 	m := c.pop()
 	if m == nil {
 		c.at = false
-		return Message{}, false
 	}
-	return *m, true
+	return m, nil
 }
 
 // deliver hands a batch to the channel and returns how many of its messages a
@@ -252,6 +272,7 @@ func (c *Channel) deliver(b *Batch) (taken, missed int) {
 	for _, m := range b.Messages {
 		if !c.push(m) {
 			missed++
+			c.missed(m)
 		}
 	}
 	wake := c.tap != nil && !c.at && c.queue.len() > 0
@@ -297,6 +318,14 @@ func (c *Channel) pop() *Message {
 		return nil
 	}
 	c.layer.stats.delivered.Add(1)
+	return c.unqueue()
+}
+
+// unqueue takes the oldest message. Mu is held.
+func (c *Channel) unqueue() *Message {
+	if c.gaps != nil {
+		c.gaps.popped++
+	}
 	return c.queue.pop().message
 }
 
@@ -307,7 +336,7 @@ func (c *Channel) expire() {
 	}
 	limit := c.layer.now() - c.layer.opts.Expiry
 	for c.queue.len() > 0 && c.queue.oldest().at <= limit {
-		c.queue.pop()
+		c.lapsed(c.unqueue())
 		c.layer.stats.expired.Add(1)
 	}
 }

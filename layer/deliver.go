@@ -110,7 +110,11 @@ func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 		return // the last member left while this was under way
 	}
 	if g.chain == nil {
+		g.turn.Lock()
+		l.tellCut(g)
 		l.deliverBatch(g, b)
+		g.turn.Unlock()
+		l.settleCut(g)
 		return
 	}
 	if b.Messages = g.chain.admit(b.Messages); len(b.Messages) > 0 {
@@ -195,6 +199,7 @@ func (r *receiver) Report(e LinkEvent) {
 		l.setLink(nil)
 		l.log.Info("layer: the link to the network is up again", "process", l.process)
 		l.probe(0)
+		l.cut("")
 	case LinkClosed:
 		l.setLink(fmt.Errorf("%w: the link ended: %w", ErrClosed, orUnknown(e.Err)))
 		l.log.Error("layer: the link to the network is closed for good", "process", l.process, "err", e.Err)
@@ -203,6 +208,7 @@ func (r *receiver) Report(e LinkEvent) {
 		l.lost.report(slog.LevelWarn, "link "+e.Group, e.Count, "layer: messages were lost because this process is too slow",
 			"group", e.Group, "err", e.Err)
 		l.probe(0)
+		l.cut(e.Group)
 	case Doubtful:
 		l.probe(0)
 	case Malformed:

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +34,10 @@ type group struct {
 	sub    Subscription
 	roster roster
 	chain  *chain // of a durable group's members, else nil
+
+	// In a group without a chain:
+	turn   sync.Mutex  // held while its members get a batch, or are told of a gap
+	missed atomic.Bool // messages may be lost; its members are yet to be told
 
 	// Guarded by Layer.mu.
 	state   groupState

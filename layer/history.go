@@ -8,35 +8,6 @@ import (
 	"time"
 )
 
-// GapReason is why messages of a durable group cannot be had.
-type GapReason string
-
-const (
-	// GapTrimmed: the message at the position is no longer kept, so what
-	// followed it may be gone, too.
-	GapTrimmed GapReason = "trimmed"
-	// GapReset: the position is not of this store, which was made anew or lost
-	// its end.
-	GapReset GapReason = "reset"
-)
-
-// GapError reports that what follows a position is not there in full. Whoever
-// gets it has to fetch the state anew, and go on from [Layer.Position].
-type GapError struct {
-	Group  string
-	From   Position
-	Reason GapReason
-}
-
-// Error names the group, the position and the reason.
-func (e *GapError) Error() string {
-	why := "messages after it are no longer kept"
-	if e.Reason == GapReset {
-		why = "the store was made anew since"
-	}
-	return fmt.Sprintf("layer: history of group %s from position %s: %s (%s); fetch the state anew", e.Group, e.From, why, e.Reason)
-}
-
 // ErrNotDurable is returned for the history of a group that no policy of the
 // network makes durable; see [Options].Groups.
 var ErrNotDurable = errors.New("layer: the group is not durable")
