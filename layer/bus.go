@@ -23,7 +23,7 @@ type Bus interface {
 //
 // An error that a caller can act upon wraps [ErrUnavailable] (the link is down:
 // nothing was sent), [ErrTooLarge], [ErrChannelFull], [ErrNoChannel] or
-// [ErrClosed].
+// [ErrClosed]. A Packet is the Layer's again when the call has returned.
 type Link interface {
 	// Subscribe returns nil when every message that is published to the group
 	// from then on, anywhere in the network, reaches this process.

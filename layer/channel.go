@@ -56,12 +56,7 @@ type Batch struct {
 
 // Once is [Message.Once] for the batch as a whole.
 func (b *Batch) Once(key any, build func(*Batch) any) any {
-	b.cache.mu.Lock()
-	defer b.cache.mu.Unlock()
-	if v, ok := b.cache.get(key); ok {
-		return v
-	}
-	return b.cache.put(key, build(b))
+	return once(&b.cache, key, build, b)
 }
 
 // Name returns the channel's name, as Send and GroupAdd take it.

@@ -14,16 +14,16 @@ type receiver Layer
 
 var _ Receiver = (*receiver)(nil)
 
-// delivery is a message with the room for what its members share, in one piece.
+// delivery is a message with what its members share, in one piece.
 type delivery struct {
 	Message
-	cache cache
+	shared cache
 }
 
 // newDelivery makes a message, which is yet to be parsed, of what arrived.
 func newDelivery(in *Inbound) *delivery {
-	m := &delivery{Message: Message{Data: in.Packet.Data, Group: in.Subscription.Group, Header: in.Packet.Header}}
-	m.Message.cache = &m.cache
+	m := &delivery{}
+	m.Data, m.Group, m.Header, m.cache = in.Packet.Data, in.Subscription.Group, in.Packet.Header, &m.shared
 	if in.Stamp.Epoch != 0 {
 		m.Position, m.previous = in.Stamp.position(), in.Stamp.Previous
 		if strings.HasPrefix(m.Header.ID, ownKey) {
@@ -35,9 +35,10 @@ func newDelivery(in *Inbound) *delivery {
 
 // scratch is what one Deliver works with; it is used again.
 type scratch struct {
-	index   map[Subscription]int
 	subs    []Subscription
 	batches []Batch
+	last    int                  // where the message before this one went
+	index   map[Subscription]int // of subs, if there are several
 }
 
 var scratches = sync.Pool{New: func() any { return &scratch{index: map[Subscription]int{}} }}
@@ -64,16 +65,31 @@ func (r *receiver) Deliver(in []Inbound) {
 }
 
 func (s *scratch) add(sub Subscription, m *Message) {
-	i, ok := s.index[sub]
-	if !ok {
-		i = len(s.subs)
-		s.index[sub] = i
-		s.subs = append(s.subs, sub)
-		if i == len(s.batches) {
-			s.batches = append(s.batches, Batch{})
-		}
+	if len(s.subs) == 0 || s.subs[s.last] != sub {
+		s.last = s.find(sub)
 	}
-	s.batches[i].Messages = append(s.batches[i].Messages, m)
+	b := &s.batches[s.last]
+	b.Messages = append(b.Messages, m)
+}
+
+// find returns which batch is that of sub. Mostly all messages are of one
+// group, which then need not be looked up.
+func (s *scratch) find(sub Subscription) int {
+	n := len(s.subs)
+	if n == 1 {
+		s.index[s.subs[0]] = 0
+	}
+	if n > 0 {
+		if i, ok := s.index[sub]; ok {
+			return i
+		}
+		s.index[sub] = n
+	}
+	s.subs = append(s.subs, sub)
+	if n == len(s.batches) {
+		s.batches = append(s.batches, Batch{})
+	}
+	return n
 }
 
 // maxScratch bounds the room that is kept for the next Deliver: after a flood
@@ -93,11 +109,11 @@ func (s *scratch) reset() bool {
 		if cap(b.Messages) > maxScratch {
 			b.Messages = nil
 		}
-		b.cache.reset()
+		b.cache.built.Store(nil)
 	}
 	clear(s.index)
 	clear(s.subs)
-	s.subs = s.subs[:0]
+	s.subs, s.last = s.subs[:0], 0
 	return true
 }
 
@@ -165,8 +181,7 @@ func (l *Layer) deliverTo(channel string, p Packet) error {
 	if c == nil {
 		return ErrNoChannel
 	}
-	m := &delivery{Message: Message{Data: p.Data, Header: p.Header}}
-	m.Message.cache = &m.cache
+	m := newDelivery(&Inbound{Packet: p})
 	if err := m.parse(); err != nil {
 		l.malformed("channel "+channel, 1, err)
 		return err

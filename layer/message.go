@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -62,44 +63,43 @@ func (m *Message) Once(key any, build func(*Message) any) any {
 	if m.cache == nil {
 		return build(m)
 	}
-	m.cache.mu.Lock()
-	defer m.cache.mu.Unlock()
-	if v, ok := m.cache.get(key); ok {
-		return v
-	}
-	return m.cache.put(key, build(m))
+	return once(m.cache, key, build, m)
 }
 
-// cache holds the values that Once and Batch.Once built: a few, mostly one.
+// cache holds the values that Once and Batch.Once built: a few, mostly one. Who
+// finds his value takes no lock, since all members of a group ask at once.
 type cache struct {
-	mu      sync.Mutex // guards entries
-	entries []cacheEntry
-	first   [1]cacheEntry
+	built atomic.Pointer[built] // the newest, before the others
+	mu    sync.Mutex            // held while a value is built
 }
 
-type cacheEntry struct{ key, value any }
+type built struct {
+	key, value any
+	next       *built
+}
 
-func (c *cache) get(key any) (any, bool) {
-	for i := range c.entries {
-		if c.entries[i].key == key {
-			return c.entries[i].value, true
+func (c *cache) get(key any) *built {
+	for b := c.built.Load(); b != nil; b = b.next {
+		if b.key == key {
+			return b
 		}
 	}
-	return nil, false
+	return nil
 }
 
-func (c *cache) put(key, value any) any {
-	if c.entries == nil {
-		c.entries = c.first[:0]
+// once is Message.Once and Batch.Once.
+func once[T any](c *cache, key any, build func(T) any, of T) any {
+	if b := c.get(key); b != nil {
+		return b.value
 	}
-	c.entries = append(c.entries, cacheEntry{key, value})
-	return value
-}
-
-func (c *cache) reset() {
-	clear(c.entries)
-	c.entries = nil
-	c.first = [1]cacheEntry{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.get(key); b != nil { // meanwhile
+		return b.value
+	}
+	b := &built{key, build(of), c.built.Load()}
+	c.built.Store(b)
+	return b.value
 }
 
 // ParseMessage makes a message of a JSON object with a string "type": what a
@@ -118,7 +118,7 @@ func (m *Message) parse() error {
 	if err != nil {
 		return err
 	}
-	m.Type = typ
+	m.Type = types.name(typ)
 	return nil
 }
 
@@ -157,7 +157,7 @@ func encoded(m Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Type != "" && m.Type != typ {
+	if m.Type != "" && m.Type != string(typ) {
 		return nil, &MessageError{Why: fmt.Sprintf("its Type is %q but its data say %q", m.Type, typ)}
 	}
 	return m.Data, nil
@@ -168,7 +168,7 @@ func encoded(m Message) ([]byte, error) {
 func withType(typ string, body []byte) ([]byte, error) {
 	own, err := scanMessage(body)
 	switch {
-	case err == nil && own == typ:
+	case err == nil && string(own) == typ:
 		return body, nil
 	case err == nil:
 		return nil, &MessageError{Why: fmt.Sprintf("MessageType says %q but the member \"type\" says %q", typ, own)}
@@ -198,13 +198,18 @@ const maxType = 200
 
 // checkType says what is wrong with a message's type.
 func checkType(typ string) error {
-	switch {
-	case typ == "":
-		return &MessageError{Why: "its type is empty"}
-	case len(typ) > maxType:
-		return &MessageError{Why: fmt.Sprintf("its type has %d bytes; %d is the most", len(typ), maxType)}
-	case !utf8.ValidString(typ):
+	if !utf8.ValidString(typ) {
 		return &MessageError{Why: fmt.Sprintf("its type %q is not UTF-8", typ)}
+	}
+	return checkTypeSize(len(typ))
+}
+
+func checkTypeSize(n int) error {
+	switch {
+	case n == 0:
+		return &MessageError{Why: "its type is empty"}
+	case n > maxType:
+		return &MessageError{Why: fmt.Sprintf("its type has %d bytes; %d is the most", n, maxType)}
 	}
 	return nil
 }

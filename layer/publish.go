@@ -48,6 +48,7 @@ func (l *Layer) Publish(ctx context.Context, group string, p Payload, opts *Publ
 	if err != nil {
 		return Receipt{}, err
 	}
+	defer pkt.free()
 	r, err := l.publish(ctx, group, pkt)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("layer: send to group %s: %w", group, err)

@@ -2,9 +2,11 @@ package layer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -16,21 +18,21 @@ var errNoType = errors.New(`it has no member "type"`)
 
 // scanMessage proves that data is one JSON object (RFC 8259) in UTF-8, nested
 // no deeper than maxDepth, with exactly one member "type", a string, and
-// returns that string. It makes one pass and allocates only the type.
-func scanMessage(data []byte) (string, error) {
+// returns that string, which is a part of data unless it holds escapes.
+func scanMessage(data []byte) ([]byte, error) {
 	if !utf8.Valid(data) {
-		return "", &MessageError{Why: "it is not UTF-8"}
+		return nil, &MessageError{Why: "it is not UTF-8"}
 	}
 	s := scanner{data: data}
 	if err := s.message(); err != nil {
 		var me *MessageError
 		if errors.As(err, &me) {
-			return "", err
+			return nil, err
 		}
-		return "", &MessageError{Why: "it is no JSON object with a type", Err: err}
+		return nil, &MessageError{Why: "it is no JSON object with a type", Err: err}
 	}
-	if err := checkType(s.typ); err != nil {
-		return "", err
+	if err := checkTypeSize(len(s.typ)); err != nil {
+		return nil, err
 	}
 	return s.typ, nil
 }
@@ -39,7 +41,7 @@ func scanMessage(data []byte) (string, error) {
 type scanner struct {
 	data  []byte
 	at    int
-	typ   string
+	typ   []byte
 	found bool
 }
 
@@ -112,7 +114,7 @@ func isType(key []byte) bool {
 		return false
 	}
 	plain, err := unquote(key)
-	return err == nil && plain == "type"
+	return err == nil && string(plain) == "type"
 }
 
 // takeType scans the type. Two of them would mean different things to
@@ -131,13 +133,13 @@ func (s *scanner) takeType() error {
 }
 
 // unquote returns what a JSON string stands for.
-func unquote(quoted []byte) (string, error) {
+func unquote(quoted []byte) ([]byte, error) {
 	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1 : len(quoted)-1]), nil
+		return quoted[1 : len(quoted)-1], nil
 	}
 	var plain string // not a field of the scanner, which would then live on the heap
 	err := json.Unmarshal(quoted, &plain)
-	return plain, err
+	return []byte(plain), err
 }
 
 func (s *scanner) array(depth int) error {
@@ -194,7 +196,11 @@ func (s *scanner) str() ([]byte, error) {
 	if !s.take('"') {
 		return nil, s.fail("a string")
 	}
-	for s.at < len(s.data) {
+	for {
+		s.plain()
+		if s.at == len(s.data) {
+			return nil, s.fail(`the closing quote`)
+		}
 		switch c := s.data[s.at]; {
 		case c == '"':
 			s.at++
@@ -205,12 +211,33 @@ func (s *scanner) str() ([]byte, error) {
 			if err := s.escape(); err != nil {
 				return nil, err
 			}
-		default:
-			s.at++
 		}
 	}
-	return nil, s.fail(`the closing quote`)
 }
+
+// plain passes over bytes that mean nothing special in a string, eight at a
+// time: what is in a message is mostly text.
+func (s *scanner) plain() {
+	d, at := s.data, s.at
+	for ; len(d)-at >= 8; at += 8 {
+		w := binary.LittleEndian.Uint64(d[at:])
+		quote, escape := w^(ones*'"'), w^(ones*'\\')
+		// The lowest bit that is set is right; a borrow spoils only those above.
+		if special := ((w - ones*' ') | (quote - ones) | (escape - ones)) &^ w & highs; special != 0 {
+			s.at = at + bits.TrailingZeros64(special)/8
+			return
+		}
+	}
+	for at < len(d) && d[at] >= ' ' && d[at] != '"' && d[at] != '\\' {
+		at++
+	}
+	s.at = at
+}
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
 
 func (s *scanner) escape() error {
 	s.at++

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Send sends p to a channel.
@@ -24,6 +25,7 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	if err != nil {
 		return err
 	}
+	defer pkt.free()
 	process, owned := owner(channel)
 	switch {
 	case !owned:
@@ -61,13 +63,22 @@ func (l *Layer) GroupSend(ctx context.Context, group string, p Payload) error {
 	return err
 }
 
+// packets are used again: no Link keeps one when its call has returned.
+var packets = sync.Pool{New: func() any { return new(Packet) }}
+
+func (p *Packet) free() {
+	*p = Packet{}
+	packets.Put(p)
+}
+
 // pack makes p fit for the wire.
 func (l *Layer) pack(p Payload, opts *PublishOptions) (*Packet, error) {
 	data, err := Encode(p)
 	if err != nil {
 		return nil, err
 	}
-	pkt := &Packet{Data: data}
+	pkt := packets.Get().(*Packet)
+	*pkt = Packet{Data: data}
 	switch m := p.(type) {
 	case Message:
 		pkt.Header = m.Header

@@ -74,16 +74,18 @@ type twoWays struct {
 	settings *Settings
 	node     *node
 	groups   []string
-	message  layer.Message
+	data     []byte
+	message  layer.Payload // the data, ready to be sent
 
 	got, bareGot atomic.Int64
 }
 
 func (w *twoWays) encode(size int) (err error) {
-	data, err := layer.Encode(Tick{string(appendText(nil, time.Now().UnixNano(), size))})
-	if err == nil {
-		w.message, err = layer.ParseMessage(data)
+	if w.data, err = layer.Encode(Tick{string(appendText(nil, time.Now().UnixNano(), size))}); err != nil {
+		return err
 	}
+	m, err := layer.ParseMessage(w.data)
+	w.message = m
 	return err
 }
 
@@ -188,7 +190,7 @@ func (w *twoWays) groupSend(ctx context.Context, i int64) error {
 const bareSubject = "tideway.bench.bare"
 
 func (w *twoWays) publish(_ context.Context, _ int64) error {
-	return w.node.bus.Conn().Publish(bareSubject, w.message.Data)
+	return w.node.bus.Conn().Publish(bareSubject, w.data)
 }
 
 // listenBare counts what arrives by nats.go's own means.
