@@ -18,6 +18,7 @@
 //	the Origin is none of Options.Origins            403
 //	Options.MaxConnections                           503, Retry-After: 5
 //	Options.MaxPerAddress                            429, Retry-After: 30
+//	Options.Admission: its turn would come too late  503, Retry-After: when it may be better
 //	Options.Authenticate refuses                     its DenyError's status, else 500
 //	Options.MaxPerUser                               429, Retry-After: 30
 //	Connect refuses, or a declared group             its DenyError's status; 400 for a name that a group

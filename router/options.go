@@ -63,8 +63,11 @@ type Options struct {
 	// evicted.
 	MaxPerUser, MaxPerAddress int
 
+	// Admission paces newcomers. Default nil: as the zero Admission.
+	Admission *Admission
+
 	// HandshakeTimeout is how long authentication and Connect may take to
-	// decide. Default 10 s.
+	// decide, from a newcomer's turn on. Default 10 s.
 	HandshakeTimeout time.Duration
 
 	// Polling lets a connection do without a goroutine while its client is
@@ -149,6 +152,10 @@ func (o *Options) resolve() (*settings, error) {
 	if o != nil {
 		s.Options = *o
 	}
+	var err error
+	if s.Admission, err = s.Admission.resolve(); err != nil {
+		return nil, err
+	}
 	setDefault(&s.RecheckEvery, time.Minute)
 	setDefault(&s.HandshakeTimeout, 10*time.Second)
 	setDefault(&s.MaxConnections, 10_000)
@@ -172,7 +179,6 @@ func (o *Options) resolve() (*settings, error) {
 	if s.Prefix != "" && (!strings.HasPrefix(s.Prefix, "/") || strings.HasSuffix(s.Prefix, "/")) {
 		return nil, fmt.Errorf(`router: Options.Prefix is %q; it begins with "/" and does not end with one`, s.Prefix)
 	}
-	var err error
 	if s.origins, err = newOriginRules(s.Origins); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type Router struct {
 	mux    *http.ServeMux
 	engine *socket.Engine
 	conns  registry
+	turns  *turnstile
 	stats  consumer.Stats
 	stop   []func() // what to undo on Shutdown
 
@@ -50,7 +51,7 @@ func New(l *layer.Layer, t Table, opts *Options) (*Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: Options.Limits: %w", err)
 	}
-	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine}
+	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine, turns: newTurnstile(set.Admission)}
 	r.base, r.cancel = context.WithCancel(context.Background())
 	r.conns.init(set)
 	for pattern, app := range r.Routes() {
@@ -101,22 +102,27 @@ func (r *Router) Routes() iter.Seq2[string, consumer.App] {
 
 // Stats are a router's counts.
 type Stats struct {
-	Open     int   // connections that are open now
+	Open     int   // connections that are open now, handshakes included
 	Received int64 // messages from clients
 	Unknown  int64 // layer messages whose type no handler took, one per connection
 	Failed   int64 // accepted connections of which a handler failed or panicked
 	Refused  int64 // handshakes that were refused
+	Waiting  int   // handshakes that wait for their turn now, see Admission
+	Waited   int64 // handshakes that had to
 }
 
 // Stats returns the router's counts since it was made.
 func (r *Router) Stats() Stats {
 	open, _ := r.conns.open()
+	waiting, waited := r.turns.counts()
 	return Stats{
 		Open:     open,
 		Received: r.stats.Received.Load(),
 		Unknown:  r.stats.Unknown.Load(),
 		Failed:   r.stats.Failed.Load(),
 		Refused:  r.conns.refused.Load(),
+		Waiting:  waiting,
+		Waited:   waited,
 	}
 }
 

@@ -29,9 +29,13 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.deny(w, req, deny, why)
 		return
 	}
+	c, ok := r.place(w, req)
+	if !ok {
+		return
+	}
 	ctx, cancel := context.WithTimeout(req.Context(), r.set.HandshakeTimeout)
 	defer cancel()
-	c, user, ok := r.admit(w, req.WithContext(ctx))
+	user, ok := r.identify(w, req.WithContext(ctx), c)
 	if !ok {
 		return
 	}
@@ -77,14 +81,30 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
-// admit finds a place for a connection and finds out whose it is, or refuses it.
-// The place comes first, so that the limits hold for authentication, too.
-func (r *Router) admit(w http.ResponseWriter, req *http.Request) (_ *connection, user consumer.User, ok bool) {
+// place finds a place for a connection and waits for its turn, or refuses it.
+// The place comes first, so that the limits hold for those who wait, too.
+func (r *Router) place(w http.ResponseWriter, req *http.Request) (_ *connection, ok bool) {
 	c := &connection{router: r, address: r.set.clientAddr(req)}
 	if deny, why := r.conns.enter(c); deny != nil {
 		r.deny(w, req, deny, why)
-		return nil, user, false
+		return nil, false
 	}
+	deny, err := r.turns.pass(req.Context())
+	if err == nil {
+		return c, true
+	}
+	r.conns.leave(c)
+	r.conns.gone()
+	if deny != nil {
+		r.deny(w, req, deny, err.Error())
+	} else {
+		r.set.Logger.Info("router: the client left before its turn", "path", brief(req.URL.Path), "remote", c.address)
+	}
+	return nil, false
+}
+
+// identify finds out whose a connection is, or refuses it and gives up its place.
+func (r *Router) identify(w http.ResponseWriter, req *http.Request, c *connection) (user consumer.User, ok bool) {
 	defer func() {
 		if !ok { // also when the authenticator panics
 			r.conns.leave(c)
@@ -92,18 +112,18 @@ func (r *Router) admit(w http.ResponseWriter, req *http.Request) (_ *connection,
 		}
 	}()
 	if r.set.Authenticate == nil {
-		return c, user, true
+		return user, true
 	}
 	user, err := r.set.Authenticate.Authenticate(req)
 	if err != nil {
 		r.denyBy(w, req, "authentication refused", err)
-		return nil, user, false
+		return user, false
 	}
 	if deny, why := r.conns.identify(c, user); deny != nil {
 		r.deny(w, req, deny, why)
-		return nil, user, false
+		return user, false
 	}
-	return c, user, true
+	return user, true
 }
 
 // setup is what the consumer is told of the connection. It is made before the

@@ -36,6 +36,7 @@ func (r *Router) Ready() error {
 // nothing of upgraded connections; [Serve] does both.
 func (r *Router) Shutdown(ctx context.Context) error {
 	r.conns.drain()
+	r.turns.close()
 	everybody := func(consumer.User) bool { return true }
 	r.conns.close("", everybody, &consumer.CloseError{Code: consumer.StatusServiceRestart, Reason: "the server restarts; come back in a moment"})
 	var err error

@@ -104,7 +104,7 @@ costs the server, behind a garbage collection where the server is the bench's ow
 		`Storm breaks --clients connections at once and lets all of them return, while
 --staying others get messages. Those who return are in --groups other groups.`,
 		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, urlFlags, loadFlags},
 	}, {
 		"queue", "Shared channels: send, receive, acknowledge",
 		`Queue sends to a shared channel and receives from it, and does the same by
@@ -157,6 +157,10 @@ func stayingFlag(b *benchmark, f *pflag.FlagSet) {
 	f.IntVar(&b.Staying, "staying", 500, "`number` of connections that stay and get messages")
 }
 
+func admissionFlag(b *benchmark, f *pflag.FlagSet) {
+	f.IntVar(&b.Admission, "admission", 0, "`number` of handshakes a second that the bench's own server begins; 0 is the router's default, -1 as many as come")
+}
+
 func publisherFlags(b *benchmark, f *pflag.FlagSet) {
 	f.StringVar(&b.Publisher, "publisher", "", "`who` sends: the server itself (inside), another process (outside), a socket (client)")
 	f.BoolVar(&b.Deflate, "deflate", false, "offer permessage-deflate; of compressed messages one in 64 is looked into")
@@ -185,7 +189,7 @@ func loadFlags(b *benchmark, f *pflag.FlagSet) {
 
 func (p *program) benchKindCommand(k benchKind) *cobra.Command {
 	b := &benchmark{program: p, Settings: k.sizes, kind: k.name}
-	b.Window, b.Workers, b.Runs = 256, 16, 3
+	b.Window, b.Workers, b.Runs, b.Admission = 256, 16, 3, -1
 	c := &cobra.Command{
 		Use:   k.name,
 		Short: k.short,

@@ -29,6 +29,7 @@ type site struct {
 	ListenNATS bool   `json:"listenNATS,omitempty"` // other processes publish
 	Serve      bool   `json:"serve,omitempty"`      // serve WebSocket connections
 	Floor      bool   `json:"floor,omitempty"`      // be nothing but a floor
+	Admission  int    `json:"admission,omitempty"`  // of handshakes a second; 0 is the router's default, negative no limit
 }
 
 // stat asks for counts, behind a garbage collection if Collect is set.

@@ -136,18 +136,19 @@ func (a *agent) start(ctx context.Context, s site) (ans answer, err error) {
 	}
 	ans.NATS = a.bus.ClientURL()
 	if s.Serve {
-		ans.Addr, err = a.serve()
+		ans.Addr, err = a.serve(s.Admission)
 	}
 	return ans, err
 }
 
 // serve serves WebSocket connections without the limits on their number, which
 // a load client breaks by trade.
-func (a *agent) serve() (addr string, err error) {
+func (a *agent) serve(admission int) (addr string, err error) {
 	a.router, err = router.New(a.layer, table(), &router.Options{
 		MaxConnections: -1,
 		MaxPerAddress:  -1,
 		MaxPerUser:     -1,
+		Admission:      &router.Admission{Rate: admission},
 		Logger:         a.log,
 		Limits:         router.Limits{MessageSize: 2 * maxSize, MessageRate: -1, FrameRate: -1, ByteRate: -1},
 	})

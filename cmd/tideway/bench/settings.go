@@ -33,6 +33,7 @@ type Settings struct {
 	Floor     bool   // measure the floor, too
 	Slow      int    // clients, of all, that never read
 	Staying   int    // storm: clients that stay
+	Admission int    // handshakes a second that the bench's own server begins; 0 is the router's default, negative no limit
 	Window    int    // messages under way when there is no rate
 	Workers   int    // queue: readers; echo and connect: handshakes at the same time
 	Nap       time.Duration

@@ -30,7 +30,7 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 	}()
 	url := s.URL
 	if url == "" {
-		st.server, err = startChild(ctx, site{NATS: s.NATS, Prefix: s.Prefix, ListenNATS: s.publisher() == Outside, Serve: true, Floor: s.onFloor}, s.Stderr)
+		st.server, err = startChild(ctx, site{NATS: s.NATS, Prefix: s.Prefix, ListenNATS: s.publisher() == Outside, Serve: true, Floor: s.onFloor, Admission: s.Admission}, s.Stderr)
 		if err != nil {
 			return st, err
 		}
