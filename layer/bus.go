@@ -88,6 +88,15 @@ type Link interface {
 	// reaches a process that was subscribed then, if it is not lost.
 	Last(ctx context.Context, group string) (Stamp, error)
 
+	// State returns what the network keeps under key, a name with periods, and its
+	// revision: nil and 0 when there is nothing. It never lags.
+	State(ctx context.Context, key string) (value []byte, revision uint64, err error)
+
+	// SetState puts value under key if the revision there is still that one, 0
+	// meaning that there is nothing yet, and reports whether it did. The value
+	// outlives all processes, as durable groups do.
+	SetState(ctx context.Context, key string, value []byte, revision uint64) (set bool, err error)
+
 	// Close ends delivery; no call to the Receiver is running or follows when
 	// it returns, and calls of the Link that still wait return ErrClosed. It
 	// does not close the Bus.

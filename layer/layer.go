@@ -27,6 +27,7 @@ type Layer struct {
 	serial   atomic.Uint64 // of the newest channel
 	keys     atomic.Uint64 // idempotency keys that were made
 	stats    counters
+	ring     keyring
 	linkErr  atomic.Pointer[error] // nil while the link is up
 	sweep    atomic.Bool           // a sweep of expired messages is due
 
@@ -89,6 +90,10 @@ func (l *Layer) retain() error {
 		return fmt.Errorf("layer: Options.Groups: %w", err)
 	}
 	l.policies = policies // nobody knows l yet, and there are no groups
+	if err := l.openKeys(ctx); err != nil {
+		_ = l.Close(ctx)
+		return err
+	}
 	l.probeQuiet()
 	return nil
 }
@@ -218,6 +223,9 @@ func (l *Layer) Close(ctx context.Context) error {
 	}
 	if l.probeTimer != nil {
 		l.probeTimer.Stop()
+	}
+	if l.ring.timer != nil {
+		l.ring.timer.Stop()
 	}
 	l.mu.Unlock()
 	if t := l.expiryTimer.Load(); t != nil {

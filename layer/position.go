@@ -20,6 +20,12 @@ type Position struct {
 // IsZero reports whether p is the zero Position.
 func (p Position) IsZero() bool { return p == Position{} }
 
+// Reaches reports whether p is q or a later place in the same store: whoever is
+// at p has all that whoever is at q has. Both are of one group.
+func (p Position) Reaches(q Position) bool {
+	return p.epoch == q.epoch && p.sequence >= q.sequence
+}
+
 // String returns p as [ParsePosition] reads it: letters, digits and periods,
 // "" for the zero Position. It is neither secret nor signed.
 func (p Position) String() string {

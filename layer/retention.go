@@ -91,6 +91,10 @@ func resolvePolicies(given []Retention) ([]Retention, error) {
 	return all, nil
 }
 
+// Durable reports whether a policy of the network covers group, so that its
+// messages are kept.
+func (l *Layer) Durable(group string) bool { return l.policy(group) != nil }
+
 // policy returns the policy that makes group durable, nil when it is an
 // ordinary one.
 func (l *Layer) policy(group string) *Retention {

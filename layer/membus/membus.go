@@ -30,6 +30,7 @@ type Bus struct {
 	groups    map[string]*audience
 	queues    map[string]*queue
 	histories []*history
+	state     map[string]value
 }
 
 var _ layer.Bus = (*Bus)(nil)

@@ -118,6 +118,11 @@ func (s *subjects) stream() string {
 	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_channels"
 }
 
+// bucket returns the name of the key-value bucket that holds small shared state.
+func (s *subjects) bucket() string {
+	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_state"
+}
+
 // consumerName returns the name of a shared channel's consumer: dots are not
 // allowed there, and no name holds a "=".
 func consumerName(channel string) string { return "ch_" + strings.ReplaceAll(channel, ".", "=") }
