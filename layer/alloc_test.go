@@ -16,6 +16,7 @@ type direct struct {
 
 	policies []Retention
 	stored   uint64
+	state    []byte
 }
 
 func (d *direct) Attach(_ context.Context, _ string, r Receiver) (Link, error) {
@@ -30,6 +31,15 @@ func (d *direct) Publish(_ context.Context, group string, p *Packet) error {
 	d.batch[0] = Inbound{Subscription: Subscription{Group: group}, Packet: *p}
 	d.to.Deliver(d.batch[:])
 	return nil
+}
+
+func (d *direct) State(context.Context, string) ([]byte, uint64, error) {
+	return d.state, uint64(min(len(d.state), 1)), nil
+}
+
+func (d *direct) SetState(_ context.Context, _ string, value []byte, _ uint64) (bool, error) {
+	d.state = value
+	return true, nil
 }
 
 func (d *direct) Last(context.Context, string) (Stamp, error) {
