@@ -2,6 +2,8 @@ module github.com/tideway-go/tideway
 
 go 1.26.0
 
+ignore ./router/clientjs/node_modules
+
 require (
 	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/coder/websocket v1.8.15

@@ -217,7 +217,7 @@ func tree(t *testing.T, suffixes ...string) []string {
 		}
 		p = filepath.ToSlash(p)
 		if e.IsDir() {
-			if slices.Contains([]string{".git", ".ci/out", "node_modules"}, p) || e.Name() == "testdata" {
+			if slices.Contains([]string{".git", ".ci/out"}, p) || e.Name() == "testdata" || e.Name() == "node_modules" {
 				return fs.SkipDir
 			}
 			return nil
@@ -247,7 +247,7 @@ func TestNoMachinePaths(t *testing.T) {
 	if home, err := os.UserHomeDir(); err == nil && len(home) > 1 {
 		mine = append(mine, home+string(filepath.Separator))
 	}
-	for _, file := range tree(t, ".go", ".md", ".mod", ".html", ".js", ".css", ".sh", ".bash", ".py", ".txtar", ".conf", ".yaml", ".json", "Caddyfile", ".ci/run") {
+	for _, file := range tree(t, ".go", ".md", ".mod", ".html", ".js", ".mjs", ".ts", ".css", ".sh", ".bash", ".py", ".txtar", ".conf", ".yaml", ".json", "Caddyfile", ".ci/run") {
 		if path.Base(file) == "LICENSE" {
 			continue
 		}
