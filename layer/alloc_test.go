@@ -45,7 +45,7 @@ func (d *direct) SetState(_ context.Context, _ string, value []byte, _ uint64) (
 func (d *direct) Last(context.Context, string) (Stamp, error) {
 	return Stamp{Epoch: 1, Sequence: d.stored}, nil
 }
-func (d *direct) Store(_ context.Context, group string, p *Packet) (Stamp, bool, error) {
+func (d *direct) Store(_ context.Context, group string, p *Packet, _ *Stamp) (Stamp, bool, error) {
 	s := Stamp{1, d.stored + 1, d.stored}
 	d.stored++
 	d.batch[0] = Inbound{Subscription{Group: group}, *p, s}

@@ -72,10 +72,17 @@ type Link interface {
 	// Store publishes p to a durable group and returns when it is stored. A
 	// message with the same Header.ID that was stored in that group within
 	// [Retention.Window] is not stored again: then duplicate is true, and the
-	// stamp that one's. The stamp's Previous need not be set. An error that wraps [ErrUnknown] says
-	// that p may be stored or not; every other, that it is not. Delivery of what
-	// is stored is at most once, in the order of the stamps.
-	Store(ctx context.Context, group string, p *Packet) (s Stamp, duplicate bool, err error)
+	// stamp that one's. The stamp's Previous need not be set.
+	//
+	// With after, p is stored only if the group's newest message is the one with
+	// that stamp, Sequence 0 meaning that none is kept, and Epoch 0 that any store
+	// will do; else the error wraps [ErrConflict]. A retry with the same ID and the
+	// same after is a duplicate, not a conflict, if the first try was stored.
+	//
+	// An error that wraps [ErrUnknown] says that p may be stored or not; every
+	// other, that it is not. Delivery of what is stored is at most once, in the
+	// order of the stamps.
+	Store(ctx context.Context, group string, p *Packet, after *Stamp) (s Stamp, duplicate bool, err error)
 
 	// Read returns the oldest messages of a durable group behind the one with the
 	// sequence after, at most limit, with nothing left out between them. It may

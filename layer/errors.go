@@ -32,10 +32,31 @@ var (
 	// again with the same ID, and it is stored once.
 	ErrUnknown = errors.New("layer: stored or not is not known")
 
+	// ErrConflict is wrapped by every *[ConflictError].
+	ErrConflict = errors.New("layer: the group has gone on")
+
 	// ErrReading is returned by Receive while another Receive of the same
 	// Channel waits: a channel has one reader at a time.
 	ErrReading = errors.New("layer: the channel already has a reader")
 )
+
+// ConflictError is returned for a message that was to be stored after a place
+// behind which the group has gone on; see [PublishOptions].After. The message is
+// not stored. It wraps [ErrConflict].
+type ConflictError struct {
+	Group    string
+	After    Position // where the message was to be stored
+	Position Position // where the group was when this was found out
+}
+
+// Error names the group and both positions.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("layer: group %s is at position %q and no longer at %q: read what came between, and decide anew",
+		e.Group, e.Position, e.After)
+}
+
+// Unwrap returns [ErrConflict].
+func (e *ConflictError) Unwrap() error { return ErrConflict }
 
 // NameError reports a channel or group name that breaks the rules of the
 // Channels specification (channel_layer_spec.rst): ASCII letters, digits,

@@ -92,6 +92,29 @@ func ExampleLayer_History() {
 	// later: {"type":"job.line","text":"all servers are updated"}
 }
 
+// A condition lets one of many writers go on.
+func ExamplePublishOptions_after() {
+	ctx := context.Background()
+	l, err := durable(membus.New())
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close(ctx)
+
+	at, err := l.Position(ctx, "job.42")
+	if err != nil {
+		panic(err)
+	}
+	l.GroupSend(ctx, "job.42", Line{"server 7 is updated"}) // by another process
+
+	_, err = l.Publish(ctx, "job.42", Line{"server 8 is updated"}, &layer.PublishOptions{After: &at})
+	var lost *layer.ConflictError
+	if errors.As(err, &lost) {
+		fmt.Println("somebody else wrote first")
+	}
+	// Output: somebody else wrote first
+}
+
 // A page whose state comes from a database needs the place alone, taken before
 // the state is read.
 func ExampleLayer_Position() {

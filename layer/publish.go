@@ -22,6 +22,14 @@ type PublishOptions struct {
 	// Sender is the session that does not want to hear itself. Default: the
 	// message's own Header.Sender.
 	Sender string
+
+	// After makes the message conditional: it is stored only if the group's
+	// newest message is the one right before that place, and the error is a
+	// *[ConflictError] otherwise. The zero Position asks for a group that holds
+	// nothing. Of many who write after the same place one succeeds, which is how
+	// they take turns, and how one that was away learns that others went on.
+	// Default nil: no condition. It is an error for a group that is not durable.
+	After *Position
 }
 
 // Receipt says what became of a message that was published.
@@ -49,7 +57,11 @@ func (l *Layer) Publish(ctx context.Context, group string, p Payload, opts *Publ
 		return Receipt{}, err
 	}
 	defer pkt.free()
-	r, err := l.publish(ctx, group, pkt)
+	var after *Stamp
+	if opts != nil && opts.After != nil {
+		after = &Stamp{Epoch: opts.After.epoch, Sequence: opts.After.sequence}
+	}
+	r, err := l.publish(ctx, group, pkt, after)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("layer: send to group %s: %w", group, err)
 	}
@@ -58,9 +70,12 @@ func (l *Layer) Publish(ctx context.Context, group string, p Payload, opts *Publ
 }
 
 // publish hands pkt to the network, which stores it if the group is durable.
-func (l *Layer) publish(ctx context.Context, group string, pkt *Packet) (Receipt, error) {
+func (l *Layer) publish(ctx context.Context, group string, pkt *Packet, after *Stamp) (Receipt, error) {
 	policy := l.policy(group)
-	if policy == nil {
+	switch {
+	case policy == nil && after != nil:
+		return Receipt{}, fmt.Errorf("%w, so nothing can be published after a position of it", ErrNotDurable)
+	case policy == nil:
 		return Receipt{}, l.link.Publish(ctx, group, pkt)
 	}
 	switch {
@@ -69,7 +84,20 @@ func (l *Layer) publish(ctx context.Context, group string, pkt *Packet) (Receipt
 	case strings.HasPrefix(pkt.Header.ID, ownKey):
 		return Receipt{}, &MessageError{Why: fmt.Sprintf("its Header.ID %.60q begins with %q, as only keys that the layer makes do", pkt.Header.ID, ownKey)}
 	}
-	return l.store(ctx, group, pkt, min(storePatience, policy.Window()/2))
+	r, err := l.store(ctx, group, pkt, after, min(storePatience, policy.Window()/2))
+	if after != nil && errors.Is(err, ErrConflict) {
+		return Receipt{}, l.conflict(ctx, group, after)
+	}
+	return r, err
+}
+
+// conflict says where the group is now.
+func (l *Layer) conflict(ctx context.Context, group string, after *Stamp) error {
+	tail, err := l.link.Last(ctx, group)
+	if err != nil {
+		return err
+	}
+	return &ConflictError{Group: group, After: after.position(), Position: tail.position()}
 }
 
 const (
@@ -83,11 +111,11 @@ const (
 )
 
 // store tries until pkt is stored, or the patience or ctx ends.
-func (l *Layer) store(ctx context.Context, group string, pkt *Packet, patience time.Duration) (Receipt, error) {
+func (l *Layer) store(ctx context.Context, group string, pkt *Packet, after *Stamp, patience time.Duration) (Receipt, error) {
 	deadline := time.Now().Add(patience)
 	unknown := false
 	for wait := storeRetry; ; wait = min(2*wait, storeRetryMax) {
-		s, duplicate, err := l.link.Store(ctx, group, pkt)
+		s, duplicate, err := l.link.Store(ctx, group, pkt, after)
 		if err == nil {
 			return Receipt{s.position(), duplicate}, nil
 		}
@@ -96,7 +124,8 @@ func (l *Layer) store(ctx context.Context, group string, pkt *Packet, patience t
 		if again && time.Until(deadline) > wait && pause(ctx, wait/2+rand.N(wait/2)) {
 			continue
 		}
-		if unknown && !errors.Is(err, ErrUnknown) {
+		// After a conflict none of the attempts can be stored any more.
+		if unknown && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrConflict) {
 			err = fmt.Errorf("%w (an attempt had no answer; the last one: %w)", ErrUnknown, err)
 		}
 		return Receipt{}, err

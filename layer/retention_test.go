@@ -71,7 +71,7 @@ func (m *moody) Attach(ctx context.Context, process string, r Receiver) (Link, e
 	return m, err
 }
 
-func (m *moody) Store(ctx context.Context, group string, p *Packet) (Stamp, bool, error) {
+func (m *moody) Store(ctx context.Context, group string, p *Packet, after *Stamp) (Stamp, bool, error) {
 	m.keys = append(m.keys, p.Header.ID)
 	err := m.answers[0]
 	if len(m.answers) > 1 {
@@ -80,7 +80,7 @@ func (m *moody) Store(ctx context.Context, group string, p *Packet) (Stamp, bool
 	if err != nil {
 		return Stamp{}, false, err
 	}
-	return m.direct.Store(ctx, group, p)
+	return m.direct.Store(ctx, group, p, after)
 }
 
 // A publish is tried again for 30 seconds, under one key, and its error is the
@@ -101,6 +101,8 @@ func TestPublishTriesAgain(t *testing.T) {
 		{"not known at first", []error{ErrUnknown, ErrUnavailable}, ErrUnknown, false, 29 * time.Second},
 		{"refused", []error{broken}, broken, true, 0},
 		{"too large", []error{ErrTooLarge}, ErrTooLarge, true, 0},
+		{"after a conflict", []error{ErrConflict}, ErrConflict, true, 0},
+		{"not known at first, then a conflict", []error{ErrUnknown, ErrConflict}, ErrConflict, false, 0},
 		{"closed after an attempt without an answer", []error{ErrUnknown, ErrClosed}, ErrUnknown, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,7 +114,7 @@ func TestPublishTriesAgain(t *testing.T) {
 				}
 				defer l.Close(t.Context())
 				began := time.Now()
-				r, err := l.Publish(t.Context(), "job.1", said, nil)
+				r, err := l.Publish(t.Context(), "job.1", said, &PublishOptions{After: new(Position)})
 				if !errors.Is(err, c.want) || (err == nil) == r.Position.IsZero() {
 					t.Errorf("got %+v, %v, want %v", r, err, c.want)
 				}

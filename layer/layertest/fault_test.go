@@ -25,6 +25,7 @@ type fault struct {
 	push       func(*faultyLink, string, *layer.Packet, layer.Limits) error
 	pull       func(*faultyLink, context.Context, string, layer.Limits) (*layer.Packet, error)
 	call       func(*faultyLink, context.Context, string, []byte) ([][]byte, error)
+	store      func(*faultyLink, string, *layer.Packet, *layer.Stamp) (layer.Stamp, bool, error)
 	close      func(*faultyLink, context.Context) error
 	oneNetwork bool // all networks are one
 }
@@ -119,6 +120,14 @@ func (l *faultyLink) Call(ctx context.Context, process string, request []byte) (
 		return l.f.call(l, ctx, process, request)
 	}
 	return l.Link.Call(ctx, process, request)
+}
+
+// Store implements layer.Link.
+func (l *faultyLink) Store(ctx context.Context, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
+	if l.f.store != nil {
+		return l.f.store(l, group, p, after)
+	}
+	return l.Link.Store(ctx, group, p, after)
 }
 
 // Close implements layer.Link.
@@ -286,6 +295,22 @@ var faults = []fault{
 				return [][]byte{l.receiver.Call(ctx, request)}, nil
 			}
 			return l.Link.Call(ctx, process, request)
+		}},
+	{name: "looks where a group is and stores a moment later", caught: "of those who write after the same place one succeeds",
+		store: func(l *faultyLink, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
+			if last, err := l.Link.Last(bg, group); after != nil && (err != nil || last.Sequence != after.Sequence) {
+				return layer.Stamp{}, false, errors.Join(err, layer.ErrConflict)
+			}
+			time.Sleep(time.Millisecond)
+			return l.Link.Store(bg, group, p, nil)
+		}},
+	{name: "takes a retry for a conflict", caught: "a conditional publish may be tried again",
+		store: func(l *faultyLink, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
+			s, duplicate, err := l.Link.Store(bg, group, p, after)
+			if after != nil && duplicate {
+				return layer.Stamp{}, false, layer.ErrConflict
+			}
+			return s, duplicate, err
 		}},
 	{name: "delivers after Close", caught: "nothing is delivered after Close",
 		close: func(l *faultyLink, ctx context.Context) error {

@@ -65,11 +65,14 @@ func (l *link) Retain(_ context.Context, policies []layer.Retention) ([]layer.Re
 }
 
 // Store implements layer.Link.
-func (l *link) Store(_ context.Context, group string, p *layer.Packet) (layer.Stamp, bool, error) {
+func (l *link) Store(_ context.Context, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
 	if err := l.open(); err != nil {
 		return layer.Stamp{}, false, err
 	}
-	stamp, duplicate, full := l.bus.publish(group, p)
+	stamp, duplicate, full, err := l.bus.publish(group, p, after)
+	if err != nil {
+		return layer.Stamp{}, false, err
+	}
 	for _, o := range full {
 		o.overrun(group)
 	}
@@ -137,15 +140,19 @@ func newest(all []kept) uint64 {
 	return all[len(all)-1].sequence
 }
 
-// add stores p, unless a message with its key is known.
-func (h *history) add(group string, p layer.Packet) (s layer.Stamp, duplicate bool) {
+// add stores p, unless a message with its key is known, or the group is not
+// where it was to be.
+func (h *history) add(group string, p layer.Packet, after *layer.Stamp) (s layer.Stamp, duplicate bool, err error) {
 	now := time.Now()
 	h.forget(now)
 	k := key{group, p.Header.ID}
 	if known, ok := h.keys[k]; ok && k.id != "" {
-		return layer.Stamp{Epoch: h.epoch, Sequence: known.sequence}, true
+		return layer.Stamp{Epoch: h.epoch, Sequence: known.sequence}, true, nil
 	}
 	all := h.trim(group, now)
+	if after != nil && (after.Epoch != 0 && after.Epoch != h.epoch || after.Sequence != newest(all)) {
+		return s, false, layer.ErrConflict
+	}
 	h.last++
 	s = layer.Stamp{Epoch: h.epoch, Sequence: h.last, Previous: newest(all)}
 	if len(all) > h.policy.Messages {
@@ -156,7 +163,7 @@ func (h *history) add(group string, p layer.Packet) (s layer.Stamp, duplicate bo
 		h.keys[k] = known{h.last, now.Add(h.policy.Window())}
 		h.queue = append(h.queue, k)
 	}
-	return s, false
+	return s, false, nil
 }
 
 // trim drops what is too old from a group, and from all groups now and then.

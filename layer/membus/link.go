@@ -139,7 +139,10 @@ func (l *link) Publish(_ context.Context, group string, p *layer.Packet) error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	_, _, full := l.bus.publish(group, p)
+	_, _, full, err := l.bus.publish(group, p, nil)
+	if err != nil {
+		return err
+	}
 	for _, o := range full {
 		o.overrun(group)
 	}

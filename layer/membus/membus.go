@@ -139,20 +139,20 @@ func (b *Bus) detach(l *link) {
 // publish puts p into the mailboxes of a group's audience, after it is stored if
 // the group is durable. The bytes are copied once, as they are the publisher's.
 // It returns the links whose mailbox is full.
-func (b *Bus) publish(group string, p *layer.Packet) (stamp layer.Stamp, duplicate bool, full []*link) {
+func (b *Bus) publish(group string, p *layer.Packet, after *layer.Stamp) (stamp layer.Stamp, duplicate bool, full []*link, err error) {
 	b.mu.Lock() // the relays' turns are written
 	defer b.mu.Unlock()
 	a, h := b.groups[group], b.history(group)
 	if a == nil && h == nil {
-		return stamp, false, nil
+		return stamp, false, nil, nil
 	}
 	in := layer.Inbound{Subscription: layer.Subscription{Group: group}, Packet: *p}
 	in.Packet.Data = bytes.Clone(p.Data)
 	if h != nil {
-		in.Stamp, duplicate = h.add(group, in.Packet)
+		in.Stamp, duplicate, err = h.add(group, in.Packet, after)
 	}
-	if a == nil || duplicate {
-		return in.Stamp, duplicate, nil
+	if a == nil || duplicate || err != nil {
+		return in.Stamp, duplicate, nil, err
 	}
 	for _, l := range a.links {
 		if !l.put(in) {
@@ -167,7 +167,7 @@ func (b *Bus) publish(group string, p *layer.Packet) (stamp layer.Stamp, duplica
 			full = append(full, l)
 		}
 	}
-	return in.Stamp, false, full
+	return in.Stamp, false, full, nil
 }
 
 // owner returns the link of the process that owns a channel.

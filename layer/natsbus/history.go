@@ -44,7 +44,7 @@ func (l *link) subject(group string) (string, *history) {
 // Store publishes p and returns when the stream has acknowledged it. On the wire
 // the idempotency key begins with the group, since the stream compares the keys
 // of all its groups.
-func (l *link) Store(ctx context.Context, group string, p *layer.Packet) (layer.Stamp, bool, error) {
+func (l *link) Store(ctx context.Context, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
 	what := "publish to durable group " + group
 	if err := l.ready(ctx, what); err != nil {
 		return layer.Stamp{}, false, err
@@ -63,9 +63,16 @@ func (l *link) Store(ctx context.Context, group string, p *layer.Packet) (layer.
 	}
 	ctx, end := l.calls.begin(ctx, roundTrip)
 	defer end()
+	expect, err := l.expect(ctx, h, after)
+	if err != nil {
+		return layer.Stamp{}, false, l.unread(ctx, what, err)
+	}
 	epoch := h.epoch.Load()
-	ack, err := l.bus.store.js.PublishMsg(ctx, newMsg(l.bus.subjects.group(group), data, &header),
-		jetstream.WithRetryAttempts(0), jetstream.WithExpectStream(h.stream))
+	ack, err := l.bus.store.js.PublishMsg(ctx, newMsg(l.bus.subjects.group(group), data, &header), append(expect,
+		jetstream.WithRetryAttempts(0), jetstream.WithExpectStream(h.stream))...)
+	if err != nil && after != nil {
+		ack, err = l.perhapsStored(ctx, h, group, header.ID, after, err)
+	}
 	if err != nil {
 		return layer.Stamp{}, false, l.notStored(ctx, what, h, err)
 	}
@@ -79,8 +86,11 @@ const keySeparator = "/"
 func (l *link) notStored(ctx context.Context, what string, h *history, err error) error {
 	var api *jetstream.APIError
 	switch {
-	case errors.As(err, &api) && api.Code == 503:
+	case errors.Is(err, layer.ErrConflict):
+		return l.fail(what, err)
+	case errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeWrongLastPending):
 		return l.fail(what, fmt.Errorf("%w: %w", layer.ErrUnavailable, err))
+	case api != nil && api.ErrorCode == codeIDPending:
 	case api != nil, isLinkError(err), errors.Is(err, nats.ErrMaxPayload):
 		return l.fail(what, err)
 	case isStreamGone(err):

@@ -320,12 +320,14 @@ func (b *Bus) learnEpoch(ctx context.Context, h *history) error {
 type msgGet struct {
 	Seq     uint64 `json:"seq,omitempty"`
 	LastFor string `json:"last_by_subj,omitempty"`
+	NextFor string `json:"next_by_subj,omitempty"` // from Seq on
 }
 
 // storedMsg is the answer.
 type storedMsg struct {
 	Subject string `json:"subject"`
 	Seq     uint64 `json:"seq"`
+	Header  []byte `json:"hdrs"`
 	Data    []byte `json:"data"`
 }
 
