@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -54,11 +55,11 @@ func (d *direct) Store(_ context.Context, group string, p *Packet, _ *Stamp) (St
 }
 
 // sink is a tap that forwards: it takes all and asks for the shared form.
-type sink struct{ got int }
+type sink struct{ got atomic.Int64 }
 
 func (s *sink) Offer(b *Batch) bool {
 	b.Once("frame", frame)
-	s.got += len(b.Messages)
+	s.got.Add(int64(len(b.Messages)))
 	return true
 }
 func (s *sink) Wake() {}
@@ -97,8 +98,8 @@ func TestGroupSendAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if s.got != 101*n {
-			t.Errorf("%d members: %d deliveries, want %d", n, s.got, 101*n)
+		if got := s.got.Load(); got != int64(101*n) {
+			t.Errorf("%d members: %d deliveries, want %d", n, got, 101*n)
 		}
 	}
 	// The message, and what its members share.
@@ -129,8 +130,8 @@ func TestDurableAllocations(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			if s.got != 101*n {
-				t.Errorf("%s, %d members: %d deliveries, want %d", c.what, n, s.got, 101*n)
+			if got := s.got.Load(); got != int64(101*n) {
+				t.Errorf("%s, %d members: %d deliveries, want %d", c.what, n, got, 101*n)
 			}
 		}
 		if per[1] > c.most+poolSlack || per[1000] > per[1]+poolSlack {

@@ -39,6 +39,7 @@ type Tap interface {
 	// channel and nobody is at it. It takes all of the batch, and reports true,
 	// or nothing. It must not block, and must not keep b. Batches of different
 	// groups may overlap, in Offer and in the channel; those of one group never.
+	// (A tap of several channels is offered one batch for each, at once.)
 	// An Offer that began before [Channel.Close] may end after it.
 	Offer(b *Batch) bool
 

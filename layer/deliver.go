@@ -141,34 +141,6 @@ func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 	}
 }
 
-// deliverBatch hands a batch to all members of a group.
-func (l *Layer) deliverBatch(g *group, b *Batch) {
-	members, full, taken, missed := 0, 0, 0, 0
-	begun := g.roster.joins.Load()
-	for _, p := range g.roster.list() {
-		for _, m := range p.list() {
-			if m.since > begun {
-				continue
-			}
-			members++
-			t, n := m.channel.deliver(b)
-			taken += t
-			if n > 0 {
-				full++
-				missed += n
-			}
-		}
-	}
-	if taken > 0 {
-		l.stats.delivered.Add(int64(taken))
-	}
-	if missed > 0 {
-		l.stats.dropped.Add(int64(missed))
-		l.lost.report(slog.LevelInfo, "group "+g.sub.Group, missed,
-			fmt.Sprintf("layer: %d of %d channels over capacity in group %s", full, members, g.sub.Group))
-	}
-}
-
 // DeliverTo takes a message for one of this process's channels.
 func (r *receiver) DeliverTo(channel string, p Packet) error {
 	return (*Layer)(r).deliverTo(channel, p)

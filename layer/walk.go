@@ -1,0 +1,96 @@
+package layer
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// walk hands a batch to all members of a large group. Its pages are shared out
+// among goroutines, one for each core; the group's next walk begins when this
+// one has ended, so that every member's order holds.
+type walk struct {
+	batch *Batch
+	begun uint64 // members who joined later are passed over
+	pages []*page
+	next  atomic.Int64   // how many pages were taken
+	left  sync.WaitGroup // pages; nobody waits for a helper that comes when all are taken
+
+	mu  sync.Mutex // guards sum
+	sum tally
+}
+
+// tally is what became of a batch.
+type tally struct{ members, full, taken, missed int }
+
+// deliverBatch hands a batch to all members of a group.
+func (l *Layer) deliverBatch(g *group, b *Batch) {
+	begun := g.roster.joins.Load()
+	var t tally
+	switch pages := g.roster.list(); len(pages) {
+	case 0:
+	case 1:
+		t = pages[0].deliver(b, begun)
+	default:
+		t = share(&walk{batch: b, begun: begun, pages: pages})
+	}
+	if t.taken > 0 {
+		l.stats.delivered.Add(int64(t.taken))
+	}
+	if t.missed > 0 {
+		l.stats.dropped.Add(int64(t.missed))
+		l.lost.report(slog.LevelInfo, "group "+g.sub.Group, t.missed,
+			fmt.Sprintf("layer: %d of %d channels over capacity in group %s", t.full, t.members, g.sub.Group))
+	}
+}
+
+// share does a walk with the help of as many goroutines as there are cores left.
+func share(w *walk) tally {
+	w.left.Add(len(w.pages))
+	for range min(runtime.GOMAXPROCS(0), len(w.pages)) - 1 {
+		go w.run()
+	}
+	w.run()
+	w.left.Wait()
+	return w.sum
+}
+
+// run takes pages until all are taken.
+func (w *walk) run() {
+	for {
+		i := int(w.next.Add(1)) - 1
+		if i >= len(w.pages) {
+			return
+		}
+		w.add(w.pages[i].deliver(w.batch, w.begun))
+		w.left.Done()
+	}
+}
+
+func (w *walk) add(t tally) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sum.members += t.members
+	w.sum.full += t.full
+	w.sum.taken += t.taken
+	w.sum.missed += t.missed
+}
+
+// deliver hands a batch to the members on a page who had joined by then.
+func (p *page) deliver(b *Batch, begun uint64) (t tally) {
+	for _, m := range p.list() {
+		if m.since > begun {
+			continue
+		}
+		t.members++
+		taken, missed := m.channel.deliver(b)
+		t.taken += taken
+		if missed > 0 {
+			t.full++
+			t.missed += missed
+		}
+	}
+	return t
+}
