@@ -23,6 +23,7 @@ type benchmark struct {
 	kind   string
 	output outputFlag
 	html   string
+	peers  []string
 }
 
 func (p *program) benchCommand() *cobra.Command {
@@ -81,7 +82,7 @@ var benchKinds = []benchKind{
 		`Broadcast sends messages to groups and measures the way to every member's socket.
 --rate 0 sends as fast as they arrive, with --window under way.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 5 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, floorFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"echo", "Round trips: a client gets its own message back",
 		`Echo has the clients take turns to send a message, which comes back to its sender.`,
@@ -92,19 +93,19 @@ var benchKinds = []benchKind{
 		`Connect opens connections, --dialers at the same time, or --rate a second. Servers
 that answer 503 or 429 are tried again.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{0}, Duration: time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, floorFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"idle", "What connections weigh that do nothing",
 		`Idle opens connections, waits for --duration, and measures the memory that each
 costs the server, behind a garbage collection where the server is the bench's own.`,
 		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Duration: time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"storm", "Many return at once: when are all back, and what others notice",
 		`Storm breaks --clients connections at once and lets all of them return, while
 --staying others get messages. Those who return are in --groups other groups.`,
 		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"queue", "Shared channels: send, receive, acknowledge",
 		`Queue sends to a shared channel and receives from it, and does the same by
@@ -172,6 +173,10 @@ func floorFlag(b *benchmark, f *pflag.FlagSet) {
 	f.BoolVar(&b.Floor, "floor", false, "measure the same on a bare loop of reads and writes, too")
 }
 
+func peerFlag(b *benchmark, f *pflag.FlagSet) {
+	f.StringArrayVar(&b.peers, "peer", nil, "measure another `server`, too, name=command; may be repeated")
+}
+
 func urlFlags(b *benchmark, f *pflag.FlagSet) {
 	f.StringVar(&b.URL, "url", "", "`URL` of the server's sockets; %d is the group's number (default: a server of the bench's own)")
 	f.IntSliceVar(&b.PIDs, "pid", nil, "`processes` whose CPU time and memory are the server's; a broker's, too")
@@ -218,6 +223,13 @@ func (b *benchmark) run(ctx context.Context, f *pflag.FlagSet) error {
 			return err
 		}
 		b.NATS, b.Prefix = b.server.nats, b.server.prefix
+	}
+	for _, p := range b.peers {
+		peer, err := bench.ParsePeer(p)
+		if err != nil {
+			return usagef("%s", err)
+		}
+		b.Peers = append(b.Peers, peer)
 	}
 	b.Stderr = b.stderr
 	hide := func() {}
@@ -269,7 +281,7 @@ func (p *program) benchServeCommand() *cobra.Command {
 		Args:   noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log := slog.New(&noteHandler{p, slog.LevelError})
-			return bench.Serve(c.Context(), p.stdin, p.stdout, log)
+			return bench.Serve(c.Context(), p.stdin, p.stdout, bench.Own(log))
 		},
 	}
 }

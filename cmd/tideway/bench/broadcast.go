@@ -40,10 +40,7 @@ func (out *sample) above(least *sample) {
 			out.add("floor_"+m.Key, "floor: "+m.Title, m.Unit, m.Value)
 		}
 	}
-	ours, _ := out.metric("cpu_us")
-	if floor, ok := least.metric("cpu_us"); ok && floor > 0 && ours > 0 {
-		out.add("ratio", "server CPU over the floor's", "x", ours/floor)
-	}
+	out.over("server CPU over the floor's", least)
 }
 
 // fanOut measures one server.

@@ -16,20 +16,32 @@ import (
 // order is one line to a child on its standard input, a JSON object. All but a
 // grant are answered by one line; one order is under way at a time.
 type order struct {
-	Start  *site   `json:"start,omitempty"`  // the first
+	Start  *Site   `json:"start,omitempty"`  // the first
 	Stream *stream `json:"stream,omitempty"` // publish it
 	Grant  int64   `json:"grant,omitempty"`  // credit for the stream under way
 	Stat   *stat   `json:"stat,omitempty"`
 }
 
-// site says what a child is.
-type site struct {
-	NATS       string `json:"nats,omitempty"`       // "" embeds a server
-	Prefix     string `json:"prefix,omitempty"`     // of the subjects
-	ListenNATS bool   `json:"listenNATS,omitempty"` // other processes publish
-	Serve      bool   `json:"serve,omitempty"`      // serve WebSocket connections
-	Floor      bool   `json:"floor,omitempty"`      // be nothing but a floor
-	Admission  int    `json:"admission,omitempty"`  // of handshakes a second; 0 is the router's default, negative no limit
+// Site says what a child has to be.
+type Site struct {
+	Broker string `json:"broker,omitempty"` // its address; "" is one of the child's own
+	Prefix string `json:"prefix,omitempty"` // of the broker's subjects
+	Shared bool   `json:"shared,omitempty"` // another process publishes through the broker
+	Serve  bool   `json:"serve,omitempty"`  // serve WebSocket connections
+	Floor  bool   `json:"floor,omitempty"`  // be nothing but a floor
+
+	Deflate   bool `json:"deflate,omitempty"`   // clients may ask for permessage-deflate
+	Admission int  `json:"admission,omitempty"` // of handshakes a second; 0 is the router's default, negative no limit
+}
+
+// Opened says how clients and publishers reach a child.
+type Opened struct {
+	Addr    string `json:"addr,omitempty"`    // host and port, if it serves
+	Broker  string `json:"broker,omitempty"`  // for other processes to publish
+	Path    string `json:"path,omitempty"`    // of a room, where %d is its number; "" is as the bench's own
+	Hello   string `json:"hello,omitempty"`   // what a client says first, if anything
+	Replies int    `json:"replies,omitempty"` // messages that answer Hello
+	PIDs    []int  `json:"pids,omitempty"`    // further processes that are a part of it
 }
 
 // stat asks for counts, behind a garbage collection if Collect is set.
@@ -40,8 +52,7 @@ type stat struct {
 // answer is a child's.
 type answer struct {
 	Err      string    `json:"err,omitempty"`
-	Addr     string    `json:"addr,omitempty"`
-	NATS     string    `json:"nats,omitempty"`
+	Opened   *Opened   `json:"opened,omitempty"`
 	Streamed *streamed `json:"streamed,omitempty"`
 	Counts   *counts   `json:"counts,omitempty"`
 }
@@ -59,7 +70,7 @@ type child struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Scanner
-	opened answer // to the first order
+	opened Opened
 
 	mu sync.Mutex // guards writes to in
 }
@@ -68,14 +79,19 @@ type child struct {
 // file it is.
 const ProgramName = "tideway"
 
-// startChild starts a process that Serve serves.
-func startChild(ctx context.Context, s site, stderr io.Writer) (*child, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("where is this program? %w", err)
+// startChild starts a process that Serve serves: this program, or a peer.
+func startChild(ctx context.Context, peer *Peer, s Site, stderr io.Writer) (*child, error) {
+	c := &child{}
+	if peer != nil {
+		c.cmd = exec.CommandContext(ctx, peer.Command[0], peer.Command[1:]...)
+	} else {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("where is this program? %w", err)
+		}
+		c.cmd = exec.CommandContext(ctx, exe)
+		c.cmd.Args = []string{ProgramName, "bench", "serve"}
 	}
-	c := &child{cmd: exec.CommandContext(ctx, exe)}
-	c.cmd.Args = []string{ProgramName, "bench", "serve"}
 	c.cmd.Stderr = stderr
 	// The end of its input ends a child, which then removes what it stored.
 	c.cmd.Cancel = func() error { return c.in.Close() }
@@ -91,9 +107,14 @@ func startChild(ctx context.Context, s site, stderr io.Writer) (*child, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("the bench's server: %w", err)
 	}
-	if c.opened, err = c.ask(order{Start: &s}); err != nil {
+	a, err := c.ask(order{Start: &s})
+	if err == nil && a.Opened == nil {
+		err = errors.New("the bench's server does not say how it is reached")
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.close())
 	}
+	c.opened = *a.Opened
 	return c, nil
 }
 

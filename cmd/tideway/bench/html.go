@@ -10,7 +10,7 @@ import (
 //go:embed report.html
 var reportSource string
 
-var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{"number": number, "cell": cell, "unit": unitBehind}).Parse(reportSource))
+var reportPage = template.Must(template.New("report").Parse(reportSource))
 
 // HTML returns the report as a page that stands alone: tables, and plots as
 // inline SVG. It loads nothing.
@@ -18,27 +18,11 @@ func (r *Report) HTML() ([]byte, error) {
 	var b bytes.Buffer
 	err := reportPage.Execute(&b, struct {
 		*Report
-		Rows   []Figure
-		Plots  []template.HTML
-		Labels []string
-	}{r, r.rows(), r.plots(), r.labels()})
+		Table [][]string
+		Plots []template.HTML
+	}{r, r.table(), r.plots()})
 	return b.Bytes(), err
 }
-
-// labels name the points.
-func (r *Report) labels() []string {
-	if r.Swept == "" {
-		return []string{"median [least - most]"}
-	}
-	var labels []string
-	for _, res := range r.Points {
-		labels = append(labels, number(float64(*res.Point.at(r.Swept))))
-	}
-	return labels
-}
-
-// GrowthOf says how a figure grows over the swept size, "n^0.98", or "".
-func (r *Report) GrowthOf(key string) string { return r.growthOf(key) }
 
 // plots draws the latencies, and over a swept size what growth is asked of.
 func (r *Report) plots() []template.HTML {
@@ -63,7 +47,7 @@ func (r *Report) plots() []template.HTML {
 // latencyPlot shows for each point which share of messages took how long.
 func (r *Report) latencyPlot() *plot {
 	p := &plot{title: "Latency distribution", xTitle: "share of messages", yTitle: "ms", xScale: tailScale, yScale: logScale}
-	for i, res := range r.Points {
+	for _, res := range r.Points {
 		var l line
 		for _, q := range res.Latency {
 			if q.Ms > 0 {
@@ -72,7 +56,7 @@ func (r *Report) latencyPlot() *plot {
 		}
 		if len(l.points) > 1 {
 			if r.Swept != "" {
-				l.name = r.Swept + " " + r.labels()[i]
+				l.name = r.Swept + " " + number(float64(*res.Point.at(r.Swept)))
 			}
 			p.lines = append(p.lines, l)
 		}

@@ -47,6 +47,13 @@ type Result struct {
 	Point   Point           `json:"point"`
 	Figures []Figure        `json:"figures"`
 	Latency []QuantilePoint `json:"latency,omitempty"` // of all runs together
+	Peers   []PeerResult    `json:"peers,omitempty"`
+}
+
+// PeerResult is what all runs of one point found of another server.
+type PeerResult struct {
+	Name    string   `json:"name"`
+	Figures []Figure `json:"figures"`
 }
 
 // Figure is one metric over all runs.
@@ -82,7 +89,7 @@ func newReport(name string, s *Settings, points []Point, swept string, samples [
 		r.Server = s.URL
 	}
 	for i, p := range points {
-		r.Points = append(r.Points, newResult(p, samples[i]))
+		r.Points = append(r.Points, newResult(p, samples[i], s.Peers))
 		for _, one := range samples[i] {
 			for _, text := range one.remarks {
 				if swept != "" {
@@ -100,8 +107,8 @@ func newReport(name string, s *Settings, points []Point, swept string, samples [
 	return r
 }
 
-func newResult(p Point, runs []*sample) Result {
-	res := Result{Point: p}
+func newResult(p Point, runs []*sample, peers []Peer) Result {
+	res := Result{Point: p, Figures: newFigures(runs)}
 	all := &Histogram{}
 	for _, one := range runs {
 		if one.latency != nil {
@@ -109,6 +116,19 @@ func newResult(p Point, runs []*sample) Result {
 		}
 	}
 	res.Latency = all.Curve()
+	for i, peer := range peers {
+		var theirs []*sample
+		for _, one := range runs {
+			theirs = append(theirs, one.peers[i])
+		}
+		res.Peers = append(res.Peers, PeerResult{peer.Name, newFigures(theirs)})
+	}
+	return res
+}
+
+// newFigures returns the metrics of one server over all runs.
+func newFigures(runs []*sample) []Figure {
+	var all []Figure
 	for _, m := range runs[0].metrics {
 		f := Figure{Key: m.Key, Title: m.Title, Unit: m.Unit}
 		for _, one := range runs {
@@ -117,18 +137,20 @@ func newResult(p Point, runs []*sample) Result {
 			}
 		}
 		f.Median, f.Min, f.Max = median(f.Runs), slices.Min(f.Runs), slices.Max(f.Runs)
-		res.Figures = append(res.Figures, f)
+		all = append(all, f)
 	}
-	return res
+	return all
 }
 
 // figure returns the figure of that key.
-func (r Result) figure(key string) (Figure, bool) {
-	i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Key == key })
+func (r Result) figure(key string) (Figure, bool) { return find(r.Figures, key) }
+
+func find(all []Figure, key string) (Figure, bool) {
+	i := slices.IndexFunc(all, func(f Figure) bool { return f.Key == key })
 	if i < 0 {
 		return Figure{}, false
 	}
-	return r.Figures[i], true
+	return all[i], true
 }
 
 func median(v []float64) float64 {

@@ -108,7 +108,7 @@ func TestJSONHasNoStrangeNumbers(t *testing.T) {
 	one.add("a", "a", "", math.NaN())
 	one.add("b", "b", "", math.Inf(1))
 	one.add("c", "c", "", 1234567.891)
-	res := newResult(Point{}, []*sample{one})
+	res := newResult(Point{}, []*sample{one}, nil)
 	if _, err := json.Marshal(res); err != nil {
 		t.Error(err)
 	}

@@ -22,6 +22,7 @@ type sample struct {
 	metrics []Metric
 	latency *Histogram // nil when nothing travelled
 	remarks []string
+	peers   []*sample // of other servers, in the settings' order
 }
 
 func (s *sample) add(key, title, unit string, value float64) {
@@ -83,7 +84,7 @@ func Run(ctx context.Context, name string, s *Settings) (*Report, error) {
 	for r := range s.Runs {
 		for p, point := range points {
 			s.progress(Step{Done: r*len(points) + p, All: s.Runs * len(points), Doing: doing(point, swept)})
-			one, err := Kinds[i].run(ctx, s, point)
+			one, err := Kinds[i].withPeers(ctx, s, point)
 			if ctx.Err() != nil {
 				return nil, errors.New("interrupted")
 			}

@@ -7,26 +7,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"net/http"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"sync"
 	"time"
-
-	"github.com/tideway-go/tideway/layer"
-	"github.com/tideway-go/tideway/layer/natsbus"
-	"github.com/tideway-go/tideway/router"
 )
 
-// Serve is the child of a benchmark: it carries out the orders that come as
-// lines on in, and answers on out, until in ends or ctx does.
-func Serve(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) error {
+// Served is a server that a child of a benchmark is.
+type Served interface {
+	// Publish sends a text, in which nothing needs escaping, to a room.
+	Publish(room int, text []byte) error
+
+	// Connections returns how many are open.
+	Connections() int
+
+	// Close gives up what was taken. Connections end with the process.
+	Close()
+}
+
+// Serve is the child of a benchmark: it starts a server, carries out the orders
+// that come as lines on in, and answers on out, until in ends or ctx does.
+func Serve(ctx context.Context, in io.Reader, out io.Writer, start func(context.Context, Site) (Served, Opened, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &agent{log: log, out: json.NewEncoder(out), credit: newCredit()}
+	a := &agent{begin: start, out: json.NewEncoder(out), credit: newCredit()}
 	orders := make(chan order)
 	failed := make(chan error, 1)
 	go func() { // ends with the process when in does not
@@ -50,18 +53,10 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 
 // agent is a child at work.
 type agent struct {
-	log    *slog.Logger
+	begin  func(context.Context, Site) (Served, Opened, error)
 	out    *json.Encoder
 	credit *credit
-
-	bus    *natsbus.Bus
-	layer  *layer.Layer
-	router *router.Router
-	server *http.Server
-	served sync.WaitGroup
-
-	floor     *floor // in the place of all those
-	floorAddr string
+	served Served // nil before the first order
 }
 
 // read passes the orders on; grants are taken at once, since a stream waits for
@@ -94,8 +89,8 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 	var err error
 	switch {
 	case o.Start != nil:
-		ans, err = a.start(ctx, *o.Start)
-	case a.layer == nil && a.floor == nil:
+		ans.Opened, err = a.start(ctx, *o.Start)
+	case a.served == nil:
 		err = errors.New("the first order is start")
 	case o.Stream != nil:
 		r := a.stream(ctx, *o.Stream)
@@ -111,75 +106,26 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 	return a.out.Encode(ans)
 }
 
-// startTimeout is for the NATS server to come up.
+// startTimeout is for a broker to come up.
 const startTimeout = 20 * time.Second
 
-func (a *agent) start(ctx context.Context, s site) (ans answer, err error) {
-	if s.Floor {
-		a.floor, a.floorAddr, err = startFloor()
-		return answer{Addr: a.floorAddr}, err
-	}
+func (a *agent) start(ctx context.Context, s Site) (*Opened, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	opts := &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: a.log}
-	if s.NATS == "" {
-		opts.Embedded = &natsbus.Embedded{}
-		if s.ListenNATS {
-			opts.Embedded.Listen = "127.0.0.1:0"
-		}
+	served, opened, err := a.begin(ctx, s)
+	if err != nil {
+		return nil, err
 	}
-	if a.bus, err = natsbus.New(ctx, opts); err != nil {
-		return ans, err
-	}
-	if a.layer, err = layer.New(a.bus, &layer.Options{Logger: a.log}); err != nil {
-		return ans, err
-	}
-	ans.NATS = a.bus.ClientURL()
-	if s.Serve {
-		ans.Addr, err = a.serve(s.Admission)
-	}
-	return ans, err
+	a.served = served
+	return &opened, nil
 }
 
-// serve serves WebSocket connections without the limits on their number, which
-// a load client breaks by trade.
-func (a *agent) serve(admission int) (addr string, err error) {
-	a.router, err = router.New(a.layer, table(), &router.Options{
-		MaxConnections: -1,
-		MaxPerAddress:  -1,
-		MaxPerUser:     -1,
-		Admission:      &router.Admission{Rate: admission},
-		Logger:         a.log,
-		Limits:         router.Limits{MessageSize: 2 * maxSize, MessageRate: -1, FrameRate: -1, ByteRate: -1},
-	})
-	if err != nil {
-		return "", err
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	a.server = &http.Server{Handler: a.router, ReadHeaderTimeout: 30 * time.Second}
-	a.served.Go(func() { a.server.Serve(ln) }) // until close
-	return ln.Addr().String(), nil
-}
-
-// stream publishes to the layer.
+// stream publishes.
 func (a *agent) stream(ctx context.Context, s stream) streamed {
-	groups := make([]string, s.Groups)
-	for g := range groups {
-		groups[g] = groupPrefix + strconv.Itoa(g)
-	}
-	var text, frame []byte
+	var text []byte
 	return s.run(ctx, a.credit, func(i int, due int64) error {
 		text = appendText(text[:0], due, s.Size)
-		if a.floor != nil {
-			data, err := layer.Encode(Tick{string(text)})
-			frame = appendServerFrame(frame[:0], opText, data)
-			a.floor.send(i%s.Groups, frame)
-			return err
-		}
-		return a.layer.GroupSend(ctx, groups[i%s.Groups], Tick{string(text)})
+		return a.served.Publish(i%s.Groups, text)
 	})
 }
 
@@ -190,28 +136,14 @@ func (a *agent) count(s stat) *counts {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	c := &counts{Goroutines: runtime.NumGoroutine(), Heap: int64(m.HeapAlloc), Stack: int64(m.StackInuse)}
-	if a.router != nil {
-		c.Connections = a.router.Stats().Open
+	return &counts{
+		Connections: a.served.Connections(), Goroutines: runtime.NumGoroutine(),
+		Heap: int64(m.HeapAlloc), Stack: int64(m.StackInuse),
 	}
-	return c
 }
 
-// close gives up what start took. Connections end with the process.
 func (a *agent) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if a.floor != nil {
-		a.floor.close(a.floorAddr)
-	}
-	if a.server != nil {
-		a.server.Close()
-		a.served.Wait()
-	}
-	if a.layer != nil {
-		a.layer.Close(ctx)
-	}
-	if a.bus != nil {
-		a.bus.Close(ctx) // removes the folder of its server
+	if a.served != nil {
+		a.served.Close()
 	}
 }

@@ -31,6 +31,7 @@ type Settings struct {
 	Publisher string // Inside, Outside or Client; "" is Inside, or Client with a URL
 	Handled   bool   // messages pass through a handler for each connection
 	Floor     bool   // measure the floor, too
+	Peers     []Peer // measure these, too
 	Slow      int    // clients, of all, that never read
 	Staying   int    // storm: clients that stay
 	Admission int    // handshakes a second that the bench's own server begins; 0 is the router's default, negative no limit
@@ -41,7 +42,8 @@ type Settings struct {
 	Stderr   io.Writer  // for what a child says
 	Progress func(Step) // called as the benchmark goes on; may be nil
 
-	onFloor bool // the bench's own server is a floor
+	onFloor bool  // the bench's own server is a floor
+	peer    *Peer // the bench's server is this one
 }
 
 // Who publishes.
@@ -143,6 +145,8 @@ func (s *Settings) checkTarget() error {
 		return settingsErrorf("--publisher outside publishes through NATS: name the server's with --nats")
 	case s.URL == "" && (s.Hello != "" || len(s.Header) > 0):
 		return settingsErrorf("--header and --hello are for the server of --url")
+	case s.URL != "" && len(s.Peers) > 0:
+		return settingsErrorf("--peer is measured beside the bench's own server; leave out --url")
 	case s.Message != "" && strings.Count(s.Message, "%s") != 1:
 		return settingsErrorf("--message %q: it holds %%s once, where the mark goes", s.Message)
 	}

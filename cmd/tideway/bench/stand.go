@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,22 +30,18 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 			err = errors.Join(err, st.close())
 		}
 	}()
-	url := s.URL
+	url, hello, replies := s.URL, s.Hello, s.Replies
 	if url == "" {
-		st.server, err = startChild(ctx, site{NATS: s.NATS, Prefix: s.Prefix, ListenNATS: s.publisher() == Outside, Serve: true, Floor: s.onFloor, Admission: s.Admission}, s.Stderr)
+		site := Site{Broker: s.NATS, Prefix: s.Prefix, Shared: s.publisher() == Outside, Serve: true, Floor: s.onFloor, Deflate: s.Deflate, Admission: s.Admission}
+		st.server, err = startChild(ctx, s.peer, site, s.Stderr)
 		if err != nil {
 			return st, err
 		}
-		url = "ws://" + st.server.opened.Addr + path
+		o := st.server.opened
+		url, hello, replies = "ws://"+o.Addr+cmp.Or(o.Path, path), o.Hello, o.Replies
 	}
-	if s.publisher() == Outside {
-		nats := s.NATS
-		if nats == "" {
-			nats = st.server.opened.NATS
-		}
-		if st.outside, err = startChild(ctx, site{NATS: nats, Prefix: s.Prefix}, s.Stderr); err != nil {
-			return st, err
-		}
+	if err := st.setUpPublisher(ctx); err != nil {
+		return st, err
 	}
 	t, err := parseTarget(ctx, url, s.Header, s.Stranger)
 	if err != nil {
@@ -54,13 +52,27 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 	}
 	opts := fleetOptions{
 		target: t, groups: max(min(p.Groups, p.Clients), 1), silent: s.Slow,
-		dialers: s.Workers, nap: s.Nap, hello: s.Hello, replies: s.Replies,
+		dialers: s.Workers, nap: s.Nap, hello: hello, replies: replies,
 	}
 	if p.staying > 0 {
 		opts.staying, opts.groups, opts.apart = p.staying, 1, opts.groups
 	}
 	st.fleet, err = newFleet(p.Clients, opts)
 	return st, err
+}
+
+// setUpPublisher starts the publisher, if it is a process of its own.
+func (st *stand) setUpPublisher(ctx context.Context) (err error) {
+	s := st.settings
+	if s.publisher() != Outside {
+		return nil
+	}
+	site := Site{Broker: s.NATS, Prefix: s.Prefix}
+	if site.Broker == "" {
+		site.Broker = st.server.opened.Broker
+	}
+	st.outside, err = startChild(ctx, s.peer, site, s.Stderr)
+	return err
 }
 
 // close ends all, the clients first: a server need not say goodbye to them.
@@ -79,11 +91,10 @@ func (st *stand) close() error {
 
 // pids are the server's processes, broker included where it has one of its own.
 func (st *stand) pids() []int {
-	pids := st.settings.PIDs
-	if st.server != nil {
-		pids = append([]int{st.server.pid()}, pids...)
+	if st.server == nil {
+		return st.settings.PIDs
 	}
-	return pids
+	return slices.Concat([]int{st.server.pid()}, st.server.opened.PIDs, st.settings.PIDs)
 }
 
 // meter begins to measure the server. nil when this machine or the settings

@@ -11,28 +11,85 @@ import (
 )
 
 // WriteText prints the report as a table: a row for each figure, with its median
-// and the range of all runs, a column for each point, and how it grows.
+// and the range of all runs.
 func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s\n\n", r.Title(), r.Circumstances())
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	if r.Swept != "" {
-		head := []string{r.Swept}
-		for _, res := range r.Points {
-			head = append(head, number(float64(*res.Point.at(r.Swept))))
+	for i, cells := range r.table() {
+		if i > 0 || len(cells) > 2 { // one column needs no head
+			fmt.Fprintln(t, strings.Join(cells, "\t"))
 		}
-		fmt.Fprintln(t, strings.Join(append(head, "growth"), "\t"))
-	}
-	for _, f := range r.rows() {
-		cells := []string{strings.TrimSpace(f.Title + unitBehind(f.Unit))}
-		for _, res := range r.Points {
-			cells = append(cells, cell(res, f.Key))
-		}
-		if r.Swept != "" {
-			cells = append(cells, r.growthOf(f.Key))
-		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
+}
+
+// table has a head, and a row for each figure. Its columns are the points, and
+// how the figure grows over them; of a single point they are the servers.
+func (r *Report) table() [][]string {
+	if r.Swept == "" {
+		return r.serverTable()
+	}
+	head := []string{r.Swept}
+	for _, res := range r.Points {
+		head = append(head, number(float64(*res.Point.at(r.Swept))))
+	}
+	all := [][]string{append(head, "growth")}
+	for _, f := range r.rows() {
+		cells := []string{f.heading()}
+		for _, res := range r.Points {
+			cells = append(cells, cell(res.Figures, f.Key))
+		}
+		all = append(all, append(cells, r.growthOf(f.Key)))
+	}
+	for i, peer := range r.Points[0].Peers {
+		for _, f := range peer.Figures {
+			if slices.Contains(circumstances, f.Key) {
+				continue
+			}
+			cells := []string{peer.Name + ": " + f.heading()}
+			for _, res := range r.Points {
+				cells = append(cells, cell(res.Peers[i].Figures, f.Key))
+			}
+			all = append(all, append(cells, ""))
+		}
+	}
+	return all
+}
+
+func (r *Report) serverTable() [][]string {
+	point := r.Points[0]
+	head := []string{"", "median [least - most]"}
+	if len(point.Peers) > 0 {
+		head = []string{"", "tideway"}
+	}
+	for _, peer := range point.Peers {
+		head = append(head, peer.Name)
+	}
+	all := [][]string{head}
+	rows := point.Figures
+	for _, peer := range point.Peers {
+		for _, f := range peer.Figures {
+			if _, ok := find(rows, f.Key); !ok {
+				rows = append(rows, f)
+			}
+		}
+	}
+	for _, f := range rows {
+		cells := []string{f.heading(), cell(point.Figures, f.Key)}
+		for _, peer := range point.Peers {
+			cells = append(cells, cell(peer.Figures, f.Key))
+		}
+		all = append(all, cells)
+	}
+	return all
+}
+
+// heading names a figure and its unit.
+func (f Figure) heading() string {
+	if f.Unit == "" {
+		return f.Title
+	}
+	return f.Title + ", " + f.Unit
 }
 
 // Circumstances says in one line how and where it was measured.
@@ -58,15 +115,8 @@ func (r *Report) rows() []Figure {
 	return rows
 }
 
-func unitBehind(unit string) string {
-	if unit == "" {
-		return ""
-	}
-	return ", " + unit
-}
-
-func cell(res Result, key string) string {
-	f, ok := res.figure(key)
+func cell(figures []Figure, key string) string {
+	f, ok := find(figures, key)
 	switch {
 	case !ok:
 		return "-"
