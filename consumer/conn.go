@@ -45,7 +45,7 @@ type Conn struct {
 	groups      []string       // that it joined
 	failed      error          // why it was refused, or the first failure of a handler
 	over        *CloseError    // how the connection ended, once it has
-	hurrying    *time.Timer    // runs from the end on, see hurry
+	hurrying    *time.Timer    // runs from the end on while anybody works, see hurry
 	inbox       inbox
 }
 

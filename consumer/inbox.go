@@ -109,6 +109,9 @@ func (c *Conn) start() {
 		b.running = true
 		go c.drain()
 	}
+	if b.running && c.over != nil {
+		c.hurryLater()
+	}
 }
 
 // waiting reports whether something is to be handled. Mu is held.

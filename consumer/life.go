@@ -147,9 +147,11 @@ func (c *Conn) end(err error) {
 	errors.As(err, &over)
 	c.mu.Lock()
 	c.over = over
-	c.hurrying = time.AfterFunc(leaveGrace, c.hurry)
 	channel := c.channel
 	c.start()
+	if c.events == nil || !c.inbox.open { // a Func, or a Connect, may be at work
+		c.hurryLater()
+	}
 	c.mu.Unlock()
 	if channel != nil {
 		channel.Close()
@@ -161,6 +163,14 @@ func (c *Conn) ended() *CloseError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.over
+}
+
+// hurryLater bounds the time of what still works after the connection's end. Mu
+// is held.
+func (c *Conn) hurryLater() {
+	if c.hurrying == nil {
+		c.hurrying = time.AfterFunc(leaveGrace, c.hurry)
+	}
 }
 
 // hurry ends the time that handlers have left after the connection's end.
@@ -182,7 +192,9 @@ func (c *Conn) settle() {
 		b := &c.inbox
 		if !b.running {
 			b.open = false
-			c.hurrying.Stop()
+			if c.hurrying != nil {
+				c.hurrying.Stop()
+			}
 			c.mu.Unlock()
 			return
 		}

@@ -122,9 +122,12 @@ func (s *session[C]) message(ctx context.Context, c *Conn, m *layer.Message) err
 func (s *session[C]) plan(b *layer.Batch) *plan { return s.typ.Messages.table.orNone().plan(b) }
 
 func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
-	if s.typ.Disconnect != nil {
-		s.typ.Disconnect(s.state, ctx, c, code)
+	if s.typ.Disconnect == nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+	defer cancel()
+	s.typ.Disconnect(s.state, ctx, c, code)
 }
 
 func (s *session[C]) declared() (groups, subprotocols []string) {
@@ -229,8 +232,6 @@ func (c *Conn) disconnect(ctx context.Context, s lifecycle) {
 		c.end(&CloseError{Code: StatusAbnormalClosure})
 	}
 	c.settle()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
-	defer cancel()
 	code := c.ended().Code
 	if err := guard(func() error { s.disconnect(ctx, c, code); return nil }); err != nil {
 		c.mu.Lock()

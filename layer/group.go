@@ -154,9 +154,9 @@ func (l *Layer) remote(ctx context.Context, verb string, raw json.RawMessage) er
 
 // local adds or discards a channel of this process.
 func (l *Layer) local(ctx context.Context, verb, group, channel string) error {
-	l.mu.Lock()
+	l.mu.RLock()
 	c, closed := l.channels[channel], l.closed
-	l.mu.Unlock()
+	l.mu.RUnlock()
 	switch {
 	case closed:
 		return ErrClosed

@@ -32,6 +32,7 @@ type Layer struct {
 	sweep    atomic.Bool           // a sweep of expired messages is due
 
 	expiryTimer atomic.Pointer[time.Timer]
+	departures  departures
 
 	mu         sync.RWMutex // guards all below, and each group's state
 	closed     bool

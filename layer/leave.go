@@ -1,6 +1,8 @@
 package layer
 
 import (
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -31,14 +33,75 @@ func (l *Layer) remove(g *group, c *Channel) {
 	l.checkEmpty(g)
 }
 
+// departures are the channels that were closed and are still on the books. When
+// thousands end at once, each would wait for Layer.mu behind all the others, and
+// the dispatch shards between them, for a hold that is far shorter than the way
+// to it. So one of them does the work of all who came meanwhile.
+type departures struct {
+	mu   sync.Mutex // guards all below
+	busy bool       // somebody does the work
+	line []departure
+	done chan struct{} // closed when those in line have left; nil while there are none
+}
+
+type departure struct {
+	channel *Channel
+	groups  []membership
+}
+
 // forget takes a channel that was closed out of the layer and its groups.
 func (l *Layer) forget(c *Channel, groups []membership) {
+	d := &l.departures
+	d.mu.Lock()
+	if d.busy {
+		if d.done == nil {
+			d.done = make(chan struct{})
+		}
+		done := d.done
+		d.line = append(d.line, departure{c, groups})
+		d.mu.Unlock()
+		<-done
+		return
+	}
+	d.busy = true
+	d.mu.Unlock()
+	l.strike(departure{c, groups})
+	for {
+		line, done := d.next()
+		if done == nil {
+			return
+		}
+		for some := range slices.Chunk(line, strikes) {
+			l.strike(some...)
+		}
+		close(done)
+	}
+}
+
+// strikes bounds for how many departures Layer.mu is held at a time.
+const strikes = 64
+
+// next returns those who came meanwhile; without any the work is done.
+func (d *departures) next() (line []departure, done chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	line, done = d.line, d.done
+	d.line, d.done = nil, nil
+	d.busy = done != nil
+	return line, done
+}
+
+// strike takes closed channels off the books.
+func (l *Layer) strike(line ...departure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.channels, c.name)
-	for _, m := range groups {
-		m.group.roster.remove(m.page, c)
-		l.checkEmpty(m.group)
+	for _, d := range line {
+		delete(l.channels, d.channel.name)
+		for _, m := range d.groups {
+			if m.group.roster.remove(m.page, d.channel, len(line) > 1) {
+				l.checkEmpty(m.group)
+			}
+		}
 	}
 }
 

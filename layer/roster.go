@@ -81,22 +81,28 @@ func (r *roster) add(c *Channel) *page {
 	return p
 }
 
-// remove takes c off its page.
-func (r *roster) remove(p *page, c *Channel) {
+// remove takes c off its page; with closed also all others there that were
+// closed and are about to be removed: a page that many leave at once is then
+// copied once. It reports whether c was still there.
+func (r *roster) remove(p *page, c *Channel, closed bool) bool {
 	old := p.list()
 	i := slices.IndexFunc(old, func(m member) bool { return m.channel == c })
 	if i < 0 {
-		return
+		return false
 	}
 	members := slices.Delete(slices.Clone(old), i, i+1)
+	if closed {
+		members = slices.DeleteFunc(members, func(m member) bool { return m.channel.isClosed() })
+	}
 	p.members.Store(&members)
-	r.size--
+	r.size -= len(old) - len(members)
 	if len(old) == pageSize {
 		r.room = append(r.room, p)
 	}
 	if len(members) == 0 {
 		r.drop(p)
 	}
+	return true
 }
 
 // drop takes an empty page away.
@@ -136,7 +142,7 @@ func (c *Channel) leave(g *group) bool {
 	for i, m := range c.groups {
 		if m.group == g {
 			c.groups = slices.Delete(c.groups, i, i+1)
-			g.roster.remove(m.page, c)
+			g.roster.remove(m.page, c, false)
 			return true
 		}
 	}

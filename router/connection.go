@@ -19,7 +19,7 @@ type connection struct {
 	handshake *handshake     // nil once it succeeded
 	socket    *socket.Socket // nil before that
 	once      sync.Once      // gives the socket back
-	released  chan struct{}  // closed when it is given back; made by once
+	released  chan struct{}  // closed when it is given back; made by once, nil where that was at once
 
 	// Guarded by registry.mu.
 	conn    *consumer.Conn // nil until Run has begun
@@ -81,9 +81,14 @@ func (c *connection) Poll(ready func()) (consumer.Frame, bool, error) {
 	return f, ok, err
 }
 
-// giveBack releases the accepted socket, once nobody reads from it any more.
+// giveBack releases the accepted socket, once nobody reads from it any more. A
+// connection that still has to say goodbye does so on a goroutine of its own.
 func (c *connection) giveBack() {
 	c.once.Do(func() {
+		if c.socket.Lost() {
+			c.socket.Release()
+			return
+		}
 		released := make(chan struct{})
 		c.released = released
 		go func() {

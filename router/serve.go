@@ -177,6 +177,7 @@ func (t *route) done(c *connection, res consumer.Result) {
 		}
 		r.set.Logger.Error("router: a consumer failed", attrs...)
 	}
-	c.giveBack()
-	<-c.released
+	if c.giveBack(); c.released != nil {
+		<-c.released
+	}
 }

@@ -124,6 +124,14 @@ func (s *Socket) Err() error {
 	return nil
 }
 
+// Lost reports whether the connection is gone without a word that is left to be
+// said, so that Release will not wait.
+func (s *Socket) Lost() bool {
+	s.wire.mu.Lock()
+	defer s.wire.mu.Unlock()
+	return s.wire.dead && !s.wire.flushing
+}
+
 // Queued returns how many bytes wait for the client to read, beyond the
 // kernel's buffer.
 func (s *Socket) Queued() int {
