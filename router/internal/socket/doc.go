@@ -20,6 +20,8 @@
 //     none, where [Socket.Poll] can do without. One reader follows the other:
 //     whoever takes wire.parked, under the mutex, starts the next.
 //     There is no timer and no context per connection or per message.
+//   - Where there is no goroutine there is no Conn of the library either: whoever
+//     is woken borrows one that, between two messages, knows of no client.
 //   - The first cause of the end counts. It is a *consumer.CloseError, and all
 //     methods return that same one from then on.
 //   - Only [Socket.Release] closes the descriptor, on the reader's goroutine.

@@ -14,10 +14,11 @@ var ErrEngineClosed = errors.New("socket: the engine is closed")
 // Engine makes sockets and keeps them alive. Its methods may be called from many
 // goroutines.
 type Engine struct {
-	opts   Options
-	limits limits
-	start  time.Time
-	poller poller
+	opts    Options
+	limits  limits
+	start   time.Time
+	poller  poller
+	readers readers
 
 	// mu guards what follows, and the sweeper's fields of all sockets.
 	mu      sync.Mutex
@@ -73,6 +74,7 @@ func (e *Engine) Close() {
 		s.Close(consumer.StatusGoingAway, "")
 	}
 	e.poller.close() // nobody parks any more
+	e.readers.close()
 	if sweeper != nil {
 		<-sweeper
 	}

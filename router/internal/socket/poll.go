@@ -26,6 +26,8 @@ func (s *Socket) Poll(ready func()) (f consumer.Frame, ok bool, err error) {
 			return f, err == nil, err
 		}
 		w.dry = false
+		w.e.readers.giveBack(s.reader)
+		s.reader = nil
 		if w.park(ready) {
 			return consumer.Frame{}, false, nil
 		}

@@ -373,7 +373,7 @@ func (s *scripted) Close() error {
 	return nil
 }
 
-// An idle connection without a goroutine is at most 6 KB of heap and stack, the
+// An idle connection without a goroutine is at most 3 KB of heap and stack, the
 // test's own end included.
 func TestPolledIdleConnection(t *testing.T) {
 	const n = 500
@@ -389,8 +389,8 @@ func TestPolledIdleConnection(t *testing.T) {
 	until(t, "no idle connection is a goroutine", func() bool { return runtime.NumGoroutine() <= goroutines+5 })
 	each := (memory() - before) / n
 	t.Logf("%d bytes of heap and stack for each idle connection", each)
-	if each > underRace*6<<10 {
-		t.Errorf("an idle connection holds %d bytes of heap and stack, want at most 6 KB", each)
+	if each > underRace*3<<10 {
+		t.Errorf("an idle connection holds %d bytes of heap and stack, want at most 3 KB", each)
 	}
 	for _, c := range conns {
 		c.Close()

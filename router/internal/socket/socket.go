@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"bufio"
 	"context"
 	"log/slog"
 	"time"
@@ -17,8 +16,10 @@ import (
 // many goroutines.
 type Socket struct {
 	wire wire
-	ws   *websocket.Conn // used by the reader's goroutine alone; nil after Release
-	br   *bufio.Reader   // the library's, used likewise
+
+	// Used by the reader's goroutine alone.
+	reader   *reader // nil while parked
+	released bool
 
 	// Guarded by the engine's mu: the place in the sweeper's wheel, and when a
 	// ping went out that nothing answered yet (0 is none).
@@ -44,15 +45,19 @@ func (s *Socket) read() (consumer.Frame, error) {
 		return consumer.Frame{}, err
 	}
 	s.wire.back()
-	if s.wire.nowait && s.br.Buffered() == 0 {
+	if s.reader == nil {
+		s.reader = s.wire.e.readers.borrow(&s.wire)
+	}
+	r := s.reader
+	if s.wire.nowait && r.br.Buffered() == 0 {
 		// The library's answer to this error would cost allocations.
-		if s.br.Peek(1); s.wire.idle {
+		if r.br.Peek(1); s.wire.idle {
 			return consumer.Frame{}, errIdle
 		}
 	}
 	// The context is never done: an ended one would close the connection, and
 	// one that can end costs four allocations a frame.
-	typ, data, err := s.ws.Read(context.Background())
+	typ, data, err := r.ws.Read(context.Background())
 	if s.wire.idle {
 		return consumer.Frame{}, errIdle
 	}
@@ -145,9 +150,10 @@ func (s *Socket) Queued() int {
 // close frame have left, and for the peer's answer, no longer than WriteTimeout
 // and CloseTimeout. A connection that is still open is dropped as lost.
 func (s *Socket) Release() {
-	if s.ws == nil {
+	if s.released {
 		return
 	}
+	s.released = true
 	w := &s.wire
 	w.nowait = false
 	if s.Err() == nil {
@@ -156,9 +162,10 @@ func (s *Socket) Release() {
 	w.linger()
 	w.drained()
 	w.free()
-	// Without CloseNow the library's Conn is never collected.
-	s.ws.CloseNow()
-	s.ws, s.br = nil, nil
+	if s.reader != nil {
+		s.reader.ws.CloseNow() // or it is never collected
+		s.reader = nil
+	}
 	w.e.remove(s)
 	w.e.opts.Logger.LogAttrs(context.Background(), slog.LevelDebug, "socket: connection ended",
 		slog.Int("code", int(w.verdict.Code)), slog.String("reason", w.verdict.Reason))

@@ -1,10 +1,7 @@
 package socket
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 
@@ -48,12 +45,11 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	s := h.socket
-	s.ws = ws
-	ws.SetReadLimit(e.opts.ReadLimit)
+	s.reader.ws = ws
 	if w.Header().Get(extensions) != "" {
 		s.wire.in.deflate = new(deflation)
-		ws.SetReadLimit(e.limits.compressed)
 	}
+	ws.SetReadLimit(s.wire.readLimit())
 	if !e.add(s) {
 		s.wire.close(consumer.StatusGoingAway, "")
 	}
@@ -113,48 +109,6 @@ func noHijacker(w http.ResponseWriter) http.ResponseWriter {
 			w = t.Unwrap()
 		default:
 			return w
-		}
-	}
-}
-
-// hijacker slips the wire and small buffers under the library.
-type hijacker struct {
-	http.ResponseWriter
-	e      *Engine
-	socket *Socket
-}
-
-// Hijack is called by the library, after it wrote the 101 response.
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	h.socket = &Socket{}
-	w := &h.socket.wire
-	w.Conn, w.e, w.fd = c, h.e, descriptor(c)
-	if len(early) > 0 {
-		early = bytes.Clone(early)
-		w.early = &early
-	}
-	w.heard.Store(int64(h.e.now()))
-	h.socket.br = bufio.NewReaderSize(w, readBuffer)
-	return w, bufio.NewReadWriter(h.socket.br, bufio.NewWriterSize(w, writeBuffer)), nil
-}
-
-// WriteHeaderNow passes the library's courtesy to gin on, whose writer only
-// notes a status until it is told to send it.
-func (h *hijacker) WriteHeaderNow() {
-	for w := h.ResponseWriter; ; {
-		switch t := w.(type) {
-		case interface{ WriteHeaderNow() }:
-			t.WriteHeaderNow()
-			return
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = t.Unwrap()
-		default:
-			return
 		}
 	}
 }

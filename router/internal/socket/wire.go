@@ -53,6 +53,14 @@ type wire struct {
 	in     inbound
 }
 
+// readLimit is the limit of a message's size as the library sees it.
+func (w *wire) readLimit() int64 {
+	if w.in.deflate != nil {
+		return w.e.limits.compressed
+	}
+	return w.e.opts.ReadLimit
+}
+
 // offer queues b, and ends the connection when there is no room.
 func (w *wire) offer(b []byte) error {
 	w.mu.Lock()
