@@ -1,9 +1,12 @@
 package layer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,8 +18,10 @@ import (
 //
 // At any time one goroutine at most delivers: the group's shard, or a repair,
 // which takes over when the shard has met a hole. While it runs, the shard only
-// notes how far to read: what arrives is in the store, too. A member that joins
-// meanwhile may get messages from before its join.
+// notes how far to read: what arrives is in the store, too.
+//
+// A member gets what is newer than anything that was known to be stored when it
+// joined, all of it or a gap; it may get some that is older, with its position.
 type chain struct {
 	age time.Duration // how long messages are kept
 
@@ -30,6 +35,44 @@ type chain struct {
 	lost       bool       // what is stored does not follow what was seen
 	delivering bool       // the shard is at it
 	repairing  bool       // a repair is at it
+	adrift     bool       // members joined, and what was the newest then is not known
+
+	late map[*Channel]uint64 // who joined during the repair, and the newest message known then
+}
+
+// joined notes that a member came.
+func (c *chain) joined(m *Channel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hole && !c.repairing || c.lost {
+		return
+	}
+	if c.late == nil {
+		c.late = map[*Channel]uint64{}
+	}
+	c.late[m] = max(c.seen, c.target)
+}
+
+// latecomers returns who does not get all that a repair reads.
+func (c *chain) latecomers(epoch uint64) map[*Channel]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if epoch != c.epoch {
+		c.late = nil
+	}
+	return maps.Clone(c.late)
+}
+
+// since returns what c gets of a batch that was read: all, or what follows the
+// newest message that was known when it joined.
+func (b *Batch) since(c *Channel) *Batch {
+	i, _ := slices.BinarySearchFunc(b.Messages, b.late[c]+1, func(m *Message, sequence uint64) int {
+		return cmp.Compare(m.Position.sequence, sequence)
+	})
+	if i == 0 {
+		return b
+	}
+	return &Batch{Messages: b.Messages[i:]}
 }
 
 // admit takes what the shard is to deliver now: the messages that follow what
@@ -48,7 +91,7 @@ func (c *chain) admit(ms []*Message) []*Message {
 		switch p := m.Position; {
 		case c.epoch == p.epoch && p.sequence <= c.seen:
 			continue
-		case !c.follows(m):
+		case c.adrift, !c.follows(m):
 			c.hole = true
 			c.note(newest.epoch, newest.sequence)
 			return admitted
@@ -84,7 +127,7 @@ func (c *chain) follows(m *Message) bool {
 // note remembers how far to read. Mu is held.
 func (c *chain) note(epoch, sequence uint64) {
 	if epoch != c.epoch {
-		c.lost = true
+		c.lost = !c.adrift
 		return
 	}
 	c.target = max(c.target, sequence)
@@ -103,7 +146,7 @@ func (c *chain) due() bool {
 	if !c.hole || c.delivering || c.repairing {
 		return false
 	}
-	c.hole, c.repairing = false, true
+	c.hole, c.repairing = c.adrift, true
 	return true
 }
 
@@ -127,6 +170,8 @@ func (c *chain) probed(tail Stamp, epoch, seen uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch now := time.Now(); {
+	case c.adrift:
+		c.hole = true
 	case c.epoch == 0:
 		c.saw(tail.Epoch, tail.Sequence, now)
 	case tail.Epoch != c.epoch, epoch == c.epoch && c.shrank(tail.Sequence, seen):
@@ -148,14 +193,55 @@ func (c *chain) shrank(tail, seen uint64) bool {
 }
 
 // anchor makes the tail what was seen, so that the first message after a join is
-// checked like all others. Without an answer it is not.
+// checked like all others. Without an answer the first news of the group tells
+// the members of a gap: what was sent before it may be lost.
 func (l *Layer) anchor(ctx context.Context, g *group) {
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout/5)
 	defer cancel()
 	tail, err := l.link.Last(ctx, g.sub.Group)
-	if err == nil && g.chain.probed(tail, 0, 0) {
+	switch {
+	case err != nil && g.chain.drift(), err == nil && g.chain.probed(tail, 0, 0):
 		l.repair(g)
 	}
+}
+
+// drift notes that it is not known what was the newest message at a join. It
+// reports whether the caller has to repair that.
+func (c *chain) drift() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.adrift = c.epoch == 0
+	c.hole = c.hole || c.adrift
+	return c.due()
+}
+
+// land ends being adrift: the tail becomes what was seen, and the members are
+// told of a gap before it. It reports false when the layer is closed.
+func (l *Layer) land(g *group) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), repairPatience)
+	defer cancel()
+	for {
+		tail, err := l.link.Last(ctx, g.sub.Group)
+		switch {
+		case err == nil:
+			g.chain.landed(tail)
+			l.reportGap(g, errAdrift, GapLink, tail.position())
+			return true
+		case errors.Is(err, ErrClosed):
+			return false
+		case !pause(ctx, repairRetry):
+			return true // the next message tries again
+		}
+	}
+}
+
+var errAdrift = errors.New("the store did not answer when the first member joined")
+
+func (c *chain) landed(tail Stamp) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.adrift, c.late = false, nil
+	c.saw(tail.Epoch, tail.Sequence, time.Now())
 }
 
 // maxProbes is how many tails are asked for at the same time.
@@ -246,32 +332,42 @@ func (l *Layer) repair(g *group) {
 	go func() {
 		defer l.busy.Done()
 		for {
-			from, ok := g.chain.missing()
-			if !ok {
+			from, what := g.chain.missing()
+			switch {
+			case what == nothing, what == all && !l.land(g), what == some && !l.readOn(g, from):
 				return
-			}
-			if !l.readOn(g, from) {
-				return // the layer is closed
 			}
 		}
 	}()
 }
 
-// missing returns from where to read on. It reports false, and ends the repair,
-// when nothing is known to be missing.
-func (c *chain) missing() (from Position, ok bool) {
+// missing returns what is missing, and from where to read it. It ends the repair
+// when that is nothing.
+func (c *chain) missing() (from Position, what absence) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.lost && c.target <= c.seen {
-		c.repairing, c.hole = false, false
-		return Position{}, false
+	switch {
+	case c.adrift && c.hole:
+		c.hole = false
+		return Position{}, all
+	case !c.lost && c.target <= c.seen:
+		c.repairing, c.hole, c.late = false, false, nil
+		return Position{}, nothing
 	}
 	c.lost = false
 	if c.seen == 0 {
-		return c.place(), true
+		return c.place(), some
 	}
-	return Position{epoch: c.epoch, sequence: c.seen}, true
+	return Position{epoch: c.epoch, sequence: c.seen}, some
 }
+
+type absence int
+
+const (
+	nothing absence = iota
+	some            // of what is stored
+	all             // it is not known from where on
+)
 
 // place returns the place of the group when seen was last known to be the
 // newest, as that of a group in which nothing was kept. It serves when seen is
@@ -290,7 +386,7 @@ func (l *Layer) readOn(g *group, from Position) bool {
 		for err == nil && !r.done() {
 			var page []*Message
 			if page, err = r.next(ctx, pageMessages); err == nil {
-				l.deliverBatch(g, &Batch{Messages: page})
+				l.deliverBatch(g, &Batch{Messages: page, late: g.chain.latecomers(r.epoch)})
 				g.chain.advance(r.epoch, r.after)
 				l.stats.repaired.Add(int64(len(page)))
 				from = Position{epoch: r.epoch, sequence: r.after}
@@ -330,7 +426,7 @@ func (c *chain) advance(epoch, sequence uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if epoch != c.epoch {
-		c.target = 0 // it was of what is gone
+		c.target, c.late = 0, nil // they were of what is gone
 	}
 	c.epoch, c.seen = epoch, sequence
 }
@@ -340,7 +436,7 @@ func (c *chain) settle(epoch, newest uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if epoch != c.epoch || newest < c.seen {
-		c.target = 0 // it was of what is gone
+		c.target, c.late = 0, nil // they were of what is gone
 	}
 	c.saw(epoch, newest, time.Now())
 }

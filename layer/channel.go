@@ -51,7 +51,8 @@ type Tap interface {
 
 // Batch is what arrived together at a [Tap], in order.
 type Batch struct {
-	Messages []*Message // shared with all members: not to be modified
+	Messages []*Message          // shared with all members: not to be modified
+	late     map[*Channel]uint64 // who gets what follows a sequence only
 	cache    cache
 }
 

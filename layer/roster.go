@@ -130,6 +130,9 @@ func (c *Channel) remember(g *group) (fresh bool, err error) {
 	if slices.ContainsFunc(c.groups, func(m membership) bool { return m.group == g }) {
 		return false, nil
 	}
+	if g.chain != nil {
+		g.chain.joined(c)
+	}
 	c.groups = append(c.groups, membership{g, g.roster.add(c)})
 	return true, nil
 }

@@ -85,7 +85,13 @@ func (p *page) deliver(b *Batch, begun uint64) (t tally) {
 			continue
 		}
 		t.members++
-		taken, missed := m.channel.deliver(b)
+		own := b
+		if b.late != nil {
+			if own = b.since(m.channel); len(own.Messages) == 0 {
+				continue
+			}
+		}
+		taken, missed := m.channel.deliver(own)
 		t.taken += taken
 		if missed > 0 {
 			t.full++
