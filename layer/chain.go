@@ -402,6 +402,7 @@ func (l *Layer) readOn(g *group, from Position) bool {
 		case errors.As(err, &gap) && gap.Reason == GapTrimmed && from.sequence > 0:
 			from = g.chain.lastPlace() // seen may have grown too old without a successor
 		case errors.As(err, &gap):
+			l.shelves.forget()
 			at, rolledBack := l.rolledBack(ctx, g, from)
 			l.reportGap(g, err, gap.Reason, at)
 			if rolledBack {

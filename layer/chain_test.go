@@ -18,6 +18,7 @@ type shelfWire struct {
 	epoch uint64
 	kept  []Inbound
 	gate  chan struct{} // while not nil, reads wait for its end
+	delay time.Duration // of each answer
 	mute  bool          // Last fails
 	reads int
 	lasts int
@@ -28,7 +29,7 @@ func (w *shelfWire) Attach(ctx context.Context, process string, r Receiver) (Lin
 	return w, err
 }
 
-func (w *shelfWire) Store(_ context.Context, group string, p *Packet) (Stamp, bool, error) {
+func (w *shelfWire) Store(_ context.Context, group string, p *Packet, _ *Stamp) (Stamp, bool, error) {
 	w.mu.Lock()
 	s := Stamp{Epoch: w.epoch, Sequence: 1}
 	if n := len(w.kept); n > 0 {
@@ -45,6 +46,7 @@ func (w *shelfWire) Store(_ context.Context, group string, p *Packet) (Stamp, bo
 }
 
 func (w *shelfWire) Last(context.Context, string) (Stamp, error) {
+	time.Sleep(w.delay)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lasts++
@@ -65,6 +67,7 @@ func (w *shelfWire) Read(_ context.Context, _ string, after uint64, limit int) (
 	if gate != nil {
 		<-gate
 	}
+	time.Sleep(w.delay)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
@@ -81,6 +84,13 @@ func (w *shelfWire) Read(_ context.Context, _ string, after uint64, limit int) (
 		}
 	}
 	return p, nil
+}
+
+// counts returns how often it was read, and asked for a tail.
+func (w *shelfWire) counts() (reads, lasts int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads, w.lasts
 }
 
 // shut holds up reads until open is called.
@@ -105,9 +115,9 @@ func (w *shelfWire) trim(n int) {
 	w.kept = w.kept[len(w.kept)-n:]
 }
 
-func shelved(t *testing.T) (*Layer, *shelfWire) {
+func shelved(t *testing.T, messages int) (*Layer, *shelfWire) {
 	t.Helper()
-	w := &shelfWire{direct: direct{policies: []Retention{{"job.>", 3, time.Hour}}}, epoch: 7}
+	w := &shelfWire{direct: direct{policies: []Retention{{"job.>", messages, time.Hour}}}, epoch: 7}
 	l, err := New(w, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +142,7 @@ func enter(t *testing.T, l *Layer, group string) *listener {
 // and all that comes after it.
 func TestJoinDuringRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := shelved(t)
+		l, w := shelved(t, 3)
 		defer l.Close(t.Context())
 		a := enter(t, l, "job.1")
 		say(t, l, "job.1", 0)
@@ -159,7 +169,7 @@ func TestJoinDuringRepair(t *testing.T) {
 // A hole that cannot be filled is told between what comes before and after it.
 func TestGapOfARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := shelved(t)
+		l, w := shelved(t, 3)
 		defer l.Close(t.Context())
 		a, b := enter(t, l, "job.1"), enter(t, l, "job.1")
 		b.busy = true
@@ -202,7 +212,7 @@ func TestGapOfARepair(t *testing.T) {
 // before they get anything.
 func TestJoinWithoutAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, w := shelved(t)
+		l, w := shelved(t, 3)
 		defer l.Close(t.Context())
 		w.mute = true
 		a := enter(t, l, "job.1")

@@ -179,6 +179,10 @@ func (r *receiver) Call(ctx context.Context, request []byte) []byte {
 func (r *receiver) Report(e LinkEvent) {
 	l := (*Layer)(r)
 	switch e.Kind {
+	case LinkDown, LinkUp, Doubtful:
+		l.shelves.forget()
+	}
+	switch e.Kind {
 	case LinkDown:
 		l.setLink(fmt.Errorf("%w: %w", ErrUnavailable, orUnknown(e.Err)))
 		l.log.Warn("layer: the link to the network is down", "process", l.process, "err", e.Err)

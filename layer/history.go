@@ -41,7 +41,7 @@ func (l *Layer) tail(ctx context.Context, group string) (Stamp, *Retention, erro
 	if policy == nil {
 		return Stamp{}, nil, fmt.Errorf("layer: group %s: %w", group, ErrNotDurable)
 	}
-	tail, err := l.link.Last(ctx, group)
+	tail, err := l.shelves.tail(ctx, group)
 	if err != nil {
 		return Stamp{}, nil, fmt.Errorf("layer: position of group %s: %w", group, err)
 	}
@@ -54,6 +54,9 @@ func (l *Layer) tail(ctx context.Context, group string) (Stamp, *Retention, erro
 // that is kept. If what follows the position is not there in full, or goes while
 // it is read, the last element is a *[GapError], and nothing comes behind a hole.
 // Other errors end it, too: those of [Layer.Position].
+//
+// Calls for one group that run at the same time share what they read, so the
+// bytes of a message must not be modified.
 func (l *Layer) History(ctx context.Context, group string, from Position, limit int) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		r, err := l.reader(ctx, group, from)
@@ -65,7 +68,6 @@ func (l *Layer) History(ctx context.Context, group string, from Position, limit 
 			var page []*Message
 			page, err = r.next(ctx, want)
 			for _, m := range page {
-				m.cache = nil // it has one reader
 				if !yield(*m, nil) {
 					return
 				}
@@ -135,25 +137,25 @@ func (r *reader) next(ctx context.Context, most int) ([]*Message, error) {
 		fmt.Errorf("%w: the store does not show what it has acknowledged", ErrUnavailable))
 	defer cancel()
 	for {
-		page, err := r.layer.link.Read(ctx, r.group, r.after, most)
+		f := r.layer.shelves.read(ctx, r.group, r.epoch, r.after, most)
 		switch {
-		case err != nil && ctx.Err() != nil:
+		case f.err != nil && ctx.Err() != nil:
 			return nil, fmt.Errorf("layer: history of group %s: %w", r.group, context.Cause(ctx))
-		case err != nil:
-			return nil, fmt.Errorf("layer: history of group %s: %w", r.group, err)
-		case page.Epoch != r.epoch:
+		case f.err != nil:
+			return nil, fmt.Errorf("layer: history of group %s: %w", r.group, f.err)
+		case f.epoch != r.epoch:
 			return nil, r.gap(GapReset)
-		case r.after > 0 && !page.Anchored:
+		case r.after > 0 && !f.anchored:
 			return nil, r.gap(GapTrimmed)
-		case r.after == 0 && r.from.epoch != 0 && len(page.Messages)+page.Left > r.policy.Messages:
+		case r.after == 0 && r.from.epoch != 0 && len(f.run)+f.left > r.policy.Messages:
 			return nil, r.gap(GapTrimmed) // there was none before, and now there are more than are kept
 		}
-		if messages := r.take(page); len(messages) > 0 || r.done() {
+		if messages := r.take(f.run); len(messages) > 0 || r.done() {
 			return messages, nil
 		}
-		if len(page.Messages) == 0 && r.after == 0 && page.Left == 0 {
+		if len(f.run) == 0 && r.after == 0 && f.left == 0 {
 			// All of it may have grown too old meanwhile.
-			tail, err := r.layer.link.Last(ctx, r.group)
+			tail, err := r.layer.shelves.tail(ctx, r.group)
 			if err == nil && tail.Sequence == 0 {
 				r.target = 0
 				return nil, nil
@@ -165,22 +167,18 @@ func (r *reader) next(ctx context.Context, most int) ([]*Message, error) {
 	}
 }
 
-// take makes messages of a page and moves on behind them. What is no message
-// reaches nobody, as it does when it arrives.
-func (r *reader) take(page Page) []*Message {
+// take returns the messages up to the last one to be read, and moves on behind
+// them. What is no message reaches nobody, as it does when it arrives.
+func (r *reader) take(run []*Message) []*Message {
 	var all []*Message
-	for _, in := range page.Messages {
+	for _, m := range run {
 		if r.after >= r.target {
 			break
 		}
-		r.after = in.Stamp.Sequence
-		in.Subscription.Group = r.group
-		m := newDelivery(&in)
-		if err := m.parse(); err != nil {
-			r.layer.malformed("group "+m.Group, 1, err)
-			continue
+		r.after = m.Position.sequence
+		if m.Type != "" {
+			all = append(all, m)
 		}
-		all = append(all, &m.Message)
 	}
 	return all
 }

@@ -22,6 +22,7 @@ type Layer struct {
 	process  string
 	log      *slog.Logger
 	lost     *lossLog
+	shelves  *shelves
 	policies []Retention // of the whole network, fixed by New
 	start    time.Time
 	serial   atomic.Uint64 // of the newest channel
@@ -68,6 +69,7 @@ func New(bus Bus, opts *Options) (*Layer, error) {
 		commands: map[string][]*command{},
 	}
 	l.lost = &lossLog{log: l.log, losses: map[string]*loss{}}
+	l.shelves = newShelves(l)
 	l.answerMembership()
 	// What arrives before Attach returned finds no channels and no groups.
 	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
@@ -240,6 +242,7 @@ func (l *Layer) Close(ctx context.Context) error {
 	err := l.link.Close(ctx)
 	l.busy.Wait()
 	l.lost.close()
+	l.shelves.close()
 	l.mu.Lock()
 	clear(l.groups)
 	clear(l.relays)
