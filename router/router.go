@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/layer"
@@ -36,6 +37,11 @@ type Router struct {
 
 	base   context.Context // what all connections' contexts descend from
 	cancel context.CancelFunc
+
+	// A context knows its children under a lock, for which thousands that end
+	// at once would wait. So there are some between the connections and base.
+	scopes [64]context.Context
+	scope  atomic.Uint32 // of the newest connection
 }
 
 // New makes a router. The layer may be nil if no consumer of the table uses
@@ -53,6 +59,11 @@ func New(l *layer.Layer, t Table, opts *Options) (*Router, error) {
 	}
 	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine, turns: newTurnstile(set.Admission)}
 	r.base, r.cancel = context.WithCancel(context.Background())
+	for i := range r.scopes {
+		var cancel context.CancelFunc
+		r.scopes[i], cancel = context.WithCancel(r.base)
+		r.stop = append(r.stop, cancel)
+	}
 	r.conns.init(set)
 	for pattern, app := range r.Routes() {
 		if app == nil {

@@ -35,12 +35,13 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), r.set.HandshakeTimeout)
 	defer cancel()
-	user, ok := r.identify(w, req.WithContext(ctx), c)
+	user, ok := r.identify(ctx, w, req, c)
 	if !ok {
 		return
 	}
 	h := newHandshake(c, w, req)
-	go consumer.Run(r.base, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(c, res) })
+	scope := r.scopes[r.scope.Add(1)%uint32(len(r.scopes))]
+	go consumer.Run(scope, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(c, res) })
 	h.wait(ctx)
 }
 
@@ -104,7 +105,7 @@ func (r *Router) place(w http.ResponseWriter, req *http.Request) (_ *connection,
 }
 
 // identify finds out whose a connection is, or refuses it and gives up its place.
-func (r *Router) identify(w http.ResponseWriter, req *http.Request, c *connection) (user consumer.User, ok bool) {
+func (r *Router) identify(ctx context.Context, w http.ResponseWriter, req *http.Request, c *connection) (user consumer.User, ok bool) {
 	defer func() {
 		if !ok { // also when the authenticator panics
 			r.conns.leave(c)
@@ -114,6 +115,7 @@ func (r *Router) identify(w http.ResponseWriter, req *http.Request, c *connectio
 	if r.set.Authenticate == nil {
 		return user, true
 	}
+	req = req.WithContext(ctx)
 	user, err := r.set.Authenticate.Authenticate(req)
 	if err != nil {
 		r.denyBy(w, req, "authentication refused", err)
