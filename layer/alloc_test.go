@@ -24,10 +24,11 @@ func (d *direct) Attach(_ context.Context, _ string, r Receiver) (Link, error) {
 	d.to = r
 	return d, nil
 }
-func (d *direct) Subscribe(context.Context, Subscription) error            { return nil }
-func (d *direct) Unsubscribe(Subscription) error                           { return nil }
-func (d *direct) Retain(context.Context, []Retention) ([]Retention, error) { return d.policies, nil }
-func (d *direct) Close(context.Context) error                              { return nil }
+func (d *direct) Subscribe(context.Context, Subscription) error                { return nil }
+func (d *direct) Unsubscribe(Subscription) error                               { return nil }
+func (d *direct) Retain(context.Context, []Retention) ([]Retention, error)     { return d.policies, nil }
+func (d *direct) Govern(context.Context, []QueuePolicy) ([]QueuePolicy, error) { return nil, nil }
+func (d *direct) Close(context.Context) error                                  { return nil }
 func (d *direct) Publish(_ context.Context, group string, p *Packet) error {
 	d.batch[0] = Inbound{Subscription: Subscription{Group: group}, Packet: *p}
 	d.to.Deliver(d.batch[:])

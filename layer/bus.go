@@ -104,6 +104,8 @@ type Link interface {
 	// outlives all processes, as durable groups do.
 	SetState(ctx context.Context, key string, value []byte, revision uint64) (set bool, err error)
 
+	QueueLink
+
 	// Close ends delivery; no call to the Receiver is running or follows when
 	// it returns, and calls of the Link that still wait return ErrClosed. It
 	// does not close the Bus.

@@ -282,7 +282,7 @@ func (t *relayTap) run() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), subscribeTimeout)
-		err := l.link.Push(ctx, t.shared, &Packet{Data: m.Data, Header: m.Header}, l.limitsOf(t.shared))
+		err := l.passOn(ctx, t.shared, &Packet{Data: m.Data, Header: m.Header})
 		cancel()
 		if err != nil {
 			l.stats.dropped.Add(1)

@@ -100,6 +100,29 @@
 // behind the newest message. A shared channel that is a member of a durable group
 // gets its messages at most once, and without a position.
 //
+// # Durable queues
+//
+// [Options].Queues makes shared channels durable queues, by the pattern of their
+// names. [Layer.Enqueue] stores a message, and so does Send; workers take it with
+// [Layer.Take], or let package router do that. A message stays until a worker says
+// that it is done with it. Each message is with one worker at a time, which has
+// it for the policy's AckWait and may extend that. A worker that dies or is silent
+// for longer loses the message to another, and learns so by [ErrStale]; the
+// [Delivery] says that it is not the first. Delivery is at least once.
+//
+// An attempt that failed is followed by another after a pause that grows. When its
+// attempts are used up, a message goes to the dead letters, with the reason; there
+// it stays until somebody replays or drops it: [Layer.DeadLetters]. What is no
+// message goes there at once. A message that kills its workers uses up its
+// attempts, too.
+//
+// High messages are taken before all others, low ones when there is nothing else;
+// those of one priority come in the order in which they were stored. A message may
+// come later, or again and again. Messages with the same ID are stored once. A queue
+// that holds as many messages of a priority as its capacity says refuses more with
+// ErrChannelFull, and drops nothing. A Take that is cancelled takes nothing, and no
+// attempt counts.
+//
 // # Order
 //
 // Messages of one sender to one group reach each member in the order in which
@@ -139,5 +162,7 @@
 //     asks for and several layers do not keep.
 //   - A shared channel refuses a message over capacity on every bus, and has the same
 //     expiry whoever reads it.
+//   - A shared channel may be a durable queue, whose messages are acknowledged when
+//     the worker is done. In Channels they are lost with the worker.
 //   - There is no flush: a test makes a network of its own.
 package layer

@@ -1,6 +1,9 @@
 package layer
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // maxHeader is the most bytes that one header value may have.
 const maxHeader = 512
@@ -23,6 +26,14 @@ func (h *Header) size() int {
 		}
 	}
 	return n
+}
+
+// given returns the header without a key that the layer made.
+func (h Header) given() Header {
+	if strings.HasPrefix(h.ID, ownKey) {
+		h.ID = ""
+	}
+	return h
 }
 
 // check refuses what could end a line on the wire.

@@ -23,7 +23,8 @@ type Layer struct {
 	log      *slog.Logger
 	lost     *lossLog
 	shelves  *shelves
-	policies []Retention // of the whole network, fixed by New
+	policies []Retention   // of the whole network, fixed by New
+	queues   []QueuePolicy // the same
 	start    time.Time
 	serial   atomic.Uint64 // of the newest channel
 	keys     atomic.Uint64 // idempotency keys that were made
@@ -97,6 +98,12 @@ func (l *Layer) retain() error {
 		_ = l.Close(ctx)
 		return err
 	}
+	queues, err := l.link.Govern(ctx, l.opts.Queues)
+	if err != nil {
+		_ = l.Close(ctx) // the reason is err
+		return fmt.Errorf("layer: Options.Queues: %w", err)
+	}
+	l.queues = queues
 	l.probeQuiet()
 	return nil
 }
@@ -131,13 +138,16 @@ func (l *Layer) Tap(_ context.Context, t Tap) (*Channel, error) {
 
 // Listen opens a shared channel for reading: each message that is sent to name,
 // by any process, goes to one of its readers. Messages that nobody reads wait
-// until they expire. The name holds no "!".
+// until they expire. The name holds no "!", and is not that of a durable queue.
 func (l *Layer) Listen(_ context.Context, name string) (*Channel, error) {
 	if err := CheckChannel(name); err != nil {
 		return nil, err
 	}
 	if _, owned := owner(name); owned {
 		return nil, &NameError{"channel", name, `the part before "!" is the process that alone may read it; Listen is for shared channels`}
+	}
+	if l.queuePolicy(name) != nil {
+		return nil, fmt.Errorf("layer: listen: %s %w", name, errQueueListen)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

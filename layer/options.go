@@ -36,6 +36,11 @@ type Options struct {
 	// nothing is stored. A process learns at New what the others keep.
 	Groups []Retention
 
+	// Queues makes shared channels durable queues, whose messages stay until a
+	// worker has dealt with them. Policies keep the rules of Groups. Default
+	// none.
+	Queues []QueuePolicy
+
 	// Logger takes what nobody can be told by an error: drops, a lost link,
 	// malformed messages; never a message's contents. Default slog.Default().
 	Logger *slog.Logger
@@ -80,7 +85,10 @@ func (o *Options) resolve() (Options, Limits, error) {
 		limits.Ceiling = max(limits.Ceiling, c.Limit)
 	}
 	var err error
-	r.Groups, err = resolvePolicies(r.Groups)
+	if r.Groups, err = resolvePolicies(r.Groups); err != nil {
+		return r, limits, err
+	}
+	r.Queues, err = resolveQueues(r.Queues)
 	return r, limits, err
 }
 

@@ -112,12 +112,26 @@ const (
 
 // store tries until pkt is stored, or the patience or ctx ends.
 func (l *Layer) store(ctx context.Context, group string, pkt *Packet, after *Stamp, patience time.Duration) (Receipt, error) {
+	var r Receipt
+	err := insist(ctx, patience, func() error {
+		s, duplicate, err := l.link.Store(ctx, group, pkt, after)
+		if err == nil {
+			r = Receipt{s.position(), duplicate}
+		}
+		return err
+	})
+	return r, err
+}
+
+// insist calls f until it does not fail for reasons that pass, or the patience
+// or ctx ends. Once an outcome is unknown it stays so.
+func insist(ctx context.Context, patience time.Duration, f func() error) error {
 	deadline := time.Now().Add(patience)
 	unknown := false
 	for wait := storeRetry; ; wait = min(2*wait, storeRetryMax) {
-		s, duplicate, err := l.link.Store(ctx, group, pkt, after)
+		err := f()
 		if err == nil {
-			return Receipt{s.position(), duplicate}, nil
+			return nil
 		}
 		again := errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)
 		unknown = unknown || errors.Is(err, ErrUnknown)
@@ -128,7 +142,7 @@ func (l *Layer) store(ctx context.Context, group string, pkt *Packet, after *Sta
 		if unknown && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrConflict) {
 			err = fmt.Errorf("%w (an attempt had no answer; the last one: %w)", ErrUnknown, err)
 		}
-		return Receipt{}, err
+		return err
 	}
 }
 

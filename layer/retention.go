@@ -2,7 +2,6 @@ package layer
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -36,17 +35,10 @@ func (r Retention) String() string {
 }
 
 // Covers reports whether the policy is about group.
-func (r Retention) Covers(group string) bool {
-	if front, open := strings.CutSuffix(r.Pattern, ">"); open {
-		return strings.HasPrefix(group, front)
-	}
-	return group == r.Pattern
-}
+func (r Retention) Covers(group string) bool { return covers(r.Pattern, group) }
 
 // Overlaps reports whether a group may exist that both policies are about.
-func (r Retention) Overlaps(o Retention) bool {
-	return r.Covers(strings.TrimSuffix(o.Pattern, ">")) || o.Covers(strings.TrimSuffix(r.Pattern, ">"))
-}
+func (r Retention) Overlaps(o Retention) bool { return overlap(r.Pattern, o.Pattern) }
 
 // Window is how long an idempotency key is remembered: a minute, or as long as
 // the messages are.
@@ -54,13 +46,8 @@ func (r Retention) Window() time.Duration { return min(time.Minute, r.Age) }
 
 // check says what is wrong with a policy whose defaults are filled in.
 func (r Retention) check() error {
-	front, open := strings.CutSuffix(r.Pattern, ">")
-	switch {
-	case r.Pattern == ">":
-	case open && !strings.HasSuffix(front, "."):
-		return fmt.Errorf(`layer: Options.Groups has the pattern %q; ">" stands alone or behind a period, as in "job.>"`, r.Pattern)
-	case CheckGroup(front) != nil:
-		return fmt.Errorf("layer: Options.Groups has the pattern %q: %w", r.Pattern, CheckGroup(front))
+	if err := checkPattern("Groups", r.Pattern, CheckGroup); err != nil {
+		return err
 	}
 	switch {
 	case r.Messages < 1 || r.Messages > mostMessages:

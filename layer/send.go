@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 )
 
@@ -15,7 +16,8 @@ import (
 // once, the error is [ErrChannelFull] when the owner says so and [ErrNoChannel]
 // when it is known to be gone. A shared channel keeps the message until it is
 // read or expires; ErrChannelFull means that it holds too many already, and
-// that nothing was dropped. Other errors: *[NameError], *[MessageError],
+// that nothing was dropped. To a durable queue it is [Layer.Enqueue] without
+// options. Other errors: *[NameError], *[MessageError],
 // [ErrTooLarge], [ErrUnavailable], [ErrClosed].
 func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	if err := CheckChannel(channel); err != nil {
@@ -29,7 +31,7 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	process, owned := owner(channel)
 	switch {
 	case !owned:
-		err = l.link.Push(ctx, channel, pkt, l.limitsOf(channel))
+		return l.push(ctx, channel, pkt)
 	case process == l.process:
 		err = l.sendHome(channel, pkt)
 	default:
@@ -40,6 +42,32 @@ func (l *Layer) Send(ctx context.Context, channel string, p Payload) error {
 	}
 	l.stats.sent.Add(1)
 	return nil
+}
+
+// push sends to a shared channel or a durable queue.
+func (l *Layer) push(ctx context.Context, channel string, pkt *Packet) error {
+	if policy := l.queuePolicy(channel); policy != nil {
+		_, err := l.enqueue(ctx, policy, channel, pkt, Placing{})
+		return err
+	}
+	if err := l.link.Push(ctx, channel, pkt, l.limitsOf(channel)); err != nil {
+		return fmt.Errorf("layer: send to channel %s: %w", channel, err)
+	}
+	l.stats.sent.Add(1)
+	return nil
+}
+
+// passOn pushes a group's message to a shared channel or queue that is a member.
+func (l *Layer) passOn(ctx context.Context, channel string, pkt *Packet) error {
+	policy := l.queuePolicy(channel)
+	if policy == nil {
+		return l.link.Push(ctx, channel, pkt, l.limitsOf(channel))
+	}
+	if strings.HasPrefix(pkt.Header.ID, ownKey) {
+		pkt.Header.ID = "" // it was for the group
+	}
+	_, err := l.enqueue(ctx, policy, channel, pkt, Placing{})
+	return err
 }
 
 // sendHome sends to a channel of this process. The bytes may be a [Message]'s,

@@ -8,7 +8,8 @@
 // each layer has a few goroutines, the shards, that empty them. A mailbox holds
 // 65,536 messages: a layer that lags further misses messages, which it counts
 // and logs as lost. Shared channels are queues of the bus itself, and so are the
-// messages of durable groups, which outlive the layers but not the Bus.
+// messages of durable groups and of durable queues, which outlive the layers but
+// not the Bus.
 package membus
 
 import (
@@ -31,6 +32,8 @@ type Bus struct {
 	queues    map[string]*queue
 	histories []*history
 	state     map[string]value
+
+	work work
 }
 
 var _ layer.Bus = (*Bus)(nil)

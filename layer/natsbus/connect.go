@@ -253,6 +253,7 @@ func (b *Bus) recover() {
 	}
 	b.store.reset()
 	b.restore(ctx)
+	b.restoreWorks(ctx)
 	for _, l := range b.attached() {
 		l.resume()
 	}

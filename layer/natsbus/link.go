@@ -26,9 +26,11 @@ type link struct {
 	control  inlet // calls
 	drops    drops
 	queues   queues
+	takers   takers
 	calls    calls
 
-	histories []*history // set by Retain, before the layer subscribes
+	histories []*history    // set by Retain, before the layer subscribes
+	works     []*workStream // set by Govern, then too
 
 	answering chan struct{} // holds a token for each call that is being answered
 	closed    atomic.Bool
@@ -291,6 +293,7 @@ func (l *link) Close(ctx context.Context) error {
 	l.calls.stop()
 	l.drops.stop()
 	l.queues.stop()
+	l.takers.stop()
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()

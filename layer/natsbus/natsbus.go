@@ -65,6 +65,7 @@ type Bus struct {
 	store    store
 
 	histories histories
+	works     works
 
 	events  chan connEvent
 	quit    chan struct{} // closed by Close

@@ -199,6 +199,7 @@ func (l *link) resume() {
 		q.mu.Unlock()
 		q.signal()
 	}
+	l.takers.renew()
 }
 
 // accept acknowledges what was pulled and returns it, or nil when it is nothing

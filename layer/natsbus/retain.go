@@ -331,23 +331,31 @@ type storedMsg struct {
 	Data    []byte `json:"data"`
 }
 
+// ask calls JetStream's API.
+func (b *Bus) ask(ctx context.Context, call string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	reply, err := b.conn.RequestWithContext(ctx, "$JS.API."+call, body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(reply.Data, answer); err != nil {
+		return fmt.Errorf("%s: %w", call, err)
+	}
+	return nil
+}
+
 // leaderGet reads from the stream's leader, which alone has all that it has
 // acknowledged. It returns nil when there is no such message.
 func (b *Bus) leaderGet(ctx context.Context, stream string, what msgGet) (*storedMsg, error) {
-	request, err := json.Marshal(what)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := b.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
-	if err != nil {
-		return nil, err
-	}
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *storedMsg          `json:"message"`
 	}
-	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", stream, err)
+	if err := b.ask(ctx, "STREAM.MSG.GET."+stream, what, &answer); err != nil {
+		return nil, err
 	}
 	switch {
 	case answer.Error == nil:

@@ -86,7 +86,7 @@ func (s *subjects) epoch(pattern string) string { return s.prefix + ".epoch." + 
 
 // history returns the name of a policy's stream.
 func (s *subjects) history(pattern string) string {
-	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_log_" + patternToken(pattern)
+	return s.upper() + "_log_" + patternToken(pattern)
 }
 
 // patternToken makes one token of a pattern. No name holds a "=" or a "+".
@@ -96,6 +96,39 @@ func patternToken(pattern string) string {
 
 // channel returns the subject of a shared channel.
 func (s *subjects) channel(name string) string { return s.prefix + ".ch." + toTokens(name) }
+
+// queue returns the subject of a durable queue, given its tokens; urgent, idle
+// and due are those of messages with a high or low priority, and of messages
+// that were due later.
+func (s *subjects) queue(tokens string) string  { return s.prefix + ".q." + tokens }
+func (s *subjects) urgent(tokens string) string { return s.prefix + ".qp.high." + tokens }
+func (s *subjects) idle(tokens string) string   { return s.prefix + ".qp.low." + tokens }
+func (s *subjects) due(tokens string) string    { return s.prefix + ".qdue." + tokens }
+
+// wake returns the subject that tells of messages with another subject than
+// queue's.
+func (s *subjects) wake(tokens string) string { return s.prefix + ".qwake.*." + tokens }
+
+// later returns the subject of a message that will come to a queue. No name has
+// a token with "=".
+func (s *subjects) later(tokens, key string) string { return s.prefix + ".qat." + tokens + ".=" + key }
+
+// released returns the subject that says how many attempts do not count.
+func (s *subjects) released(tokens, stream string, sequence uint64) string {
+	return fmt.Sprintf("%s.qfree.%s.=%s.%d", s.prefix, tokens, stream, sequence)
+}
+
+// dead returns the subject of a queue's dead letters, given its tokens.
+func (s *subjects) dead(tokens string) string { return s.prefix + ".dead." + tokens }
+
+func (s *subjects) queueStream(pattern string) string {
+	return s.upper() + "_queue_" + patternToken(pattern)
+}
+func (s *subjects) laterStream() string { return s.upper() + "_later" }
+func (s *subjects) deadStream() string  { return s.upper() + "_dead" }
+
+// upper begins the names of streams.
+func (s *subjects) upper() string { return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") }
 
 // process returns the subject of all channels of one process.
 func (s *subjects) process(name string) string { return s.prefix + ".pc." + toTokens(name) }
@@ -115,7 +148,7 @@ func (s *subjects) heartbeat() string { return s.prefix + ".hb" }
 
 // stream returns the name of the stream that holds the shared channels.
 func (s *subjects) stream() string {
-	return strings.ReplaceAll(strings.ToUpper(s.prefix), ".", "_") + "_channels"
+	return s.upper() + "_channels"
 }
 
 // bucket returns the name of the key-value bucket that holds small shared state.
