@@ -111,8 +111,10 @@ var rules = []rule{
 		},
 	},
 	{
-		"only the socket engine and consumertest import coder/websocket",
-		func(f string) bool { return !within(f, "router/internal/socket", "consumer/consumertest") },
+		"only the socket engine, the client and consumertest import coder/websocket",
+		func(f string) bool {
+			return !within(f, "router/internal/socket", "consumer/client", "consumer/consumertest")
+		},
 		func(imp string, _ bool) bool { return !within(imp, "github.com/coder/websocket") },
 	},
 	{

@@ -7,12 +7,23 @@ import (
 	"slices"
 )
 
-// Accept completes the handshake, with a subprotocol that the client offered or
-// "" for none. A Connect that returns nil accepts by itself, and so does the
-// first Send, both with the first of [Type].Subprotocols that the client offers;
-// a second Accept does nothing. The error is [ErrNotOpen] when the connection was
+// Accept completes the handshake, with a subprotocol that the client offered, or
+// with "" for one that nobody chose: [Protocol] if the client offers it, else
+// none. A Connect that returns nil accepts by itself, and so does the first Send,
+// both with the first of [Type].Subprotocols that the client offers, or as with
+// ""; a second Accept does nothing. The error is [ErrNotOpen] when the connection was
 // refused meanwhile, or when nobody waits for the answer any more.
-func (c *Conn) Accept(subprotocol string) error { return c.accept(subprotocol) }
+func (c *Conn) Accept(subprotocol string) error {
+	if subprotocol == "" && c.offers(Protocol) {
+		subprotocol = Protocol
+	}
+	return c.accept(subprotocol)
+}
+
+// offers reports whether the client offers a subprotocol.
+func (c *Conn) offers(subprotocol string) bool {
+	return slices.Contains(c.setup.Subprotocols, subprotocol)
+}
 
 func (c *Conn) accept(subprotocol string) error {
 	begun, err := c.beginAccept(subprotocol)
@@ -68,6 +79,7 @@ func (c *Conn) endAccept(subprotocol string, err error) error {
 		return c.failed
 	}
 	c.accepted, c.subprotocol = true, subprotocol
+	c.greet()
 	if c.events == nil {
 		c.request = nil
 		c.readAlong()
@@ -94,6 +106,9 @@ func (c *Conn) prefer(ours []string) {
 func (c *Conn) implied() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.preferred == "" && c.offers(Protocol) {
+		return Protocol
+	}
 	return c.preferred
 }
 

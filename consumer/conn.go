@@ -43,6 +43,7 @@ type Conn struct {
 	pending     *CloseError    // a Close that came while accepting
 	channel     *layer.Channel // nil until first needed
 	groups      []string       // that it joined
+	flow        *flow          // nil unless there is more than plain frames
 	failed      error          // why it was refused, or the first failure of a handler
 	over        *CloseError    // how the connection ended, once it has
 	hurrying    *time.Timer    // runs from the end on while anybody works, see hurry
@@ -66,7 +67,22 @@ type Setup struct {
 	Stats        *Stats          // counts; nil for none
 	Started      func(*Conn)     // called before the consumer begins; may be nil
 	OnUser       func(old User)  // called after the user changed; may be nil
+	Terms        *Terms          // for clients that speak tideway.v1; nil is the defaults
 }
+
+// Terms are what a server tells and allows clients that speak tideway.v1. Many
+// connections share them.
+type Terms struct {
+	Ping         time.Duration // silence after which the server pings
+	MessageRate  int           // messages a second that are handled; the others are refused; 0 is no limit
+	MessageBurst int           // and at once
+
+	// AuthenticateToken returns whose token a client has sent; nil where tokens
+	// cannot be sent over an open connection.
+	AuthenticateToken func(ctx context.Context, token string) (User, error)
+}
+
+var noTerms = &Terms{}
 
 // kept is what a connection needs of its Setup for as long as it lives.
 type kept struct {
@@ -78,6 +94,7 @@ type kept struct {
 	Logger       *slog.Logger
 	Stats        *Stats
 	OnUser       func(old User)
+	Terms        *Terms
 }
 
 // Param is one wildcard of a path and what it matched.
@@ -88,6 +105,8 @@ type Stats struct {
 	Received atomic.Int64 // messages from clients
 	Unknown  atomic.Int64 // layer messages of a type that no handler takes
 	Failed   atomic.Int64 // accepted connections of which a handler failed or panicked
+	Gaps     atomic.Int64 // times that messages of a group did not reach a connection
+	Limited  atomic.Int64 // messages from clients that were refused as too many
 }
 
 func newConn(ctx context.Context, s Setup) *Conn {
@@ -111,7 +130,10 @@ func newConn(ctx context.Context, s Setup) *Conn {
 	if s.Stats == nil {
 		s.Stats = new(Stats)
 	}
-	c.setup = kept{s.Socket, s.Layer, s.Subprotocols, s.RemoteAddr, s.MaxGroups, s.Logger, s.Stats, s.OnUser}
+	if s.Terms == nil {
+		s.Terms = noTerms
+	}
+	c.setup = kept{s.Socket, s.Layer, s.Subprotocols, s.RemoteAddr, s.MaxGroups, s.Logger, s.Stats, s.OnUser, s.Terms}
 	return c
 }
 
@@ -220,16 +242,28 @@ func (c *Conn) Send(ctx context.Context, f Frame) error {
 	if err := c.accept(c.implied()); err != nil {
 		return err
 	}
+	if c.speaks() {
+		f = wrapped(f)
+	}
 	return c.setup.Socket.Send(ctx, Prepare(f))
 }
 
-// SendJSON sends v as a text message. A [layer.Payload] is sent with its type.
+// SendJSON sends v as a text message. A [layer.Payload] is sent with its type. A
+// [layer.Message] that came through a group goes as such to a client that speaks
+// tideway.v1, with its position.
 func (c *Conn) SendJSON(ctx context.Context, v any) error {
 	data, err := marshal(v)
 	if err != nil {
 		return err
 	}
-	return c.Send(ctx, Frame{Text, data})
+	m, ok := v.(layer.Message)
+	if p, isPointer := v.(*layer.Message); isPointer {
+		m, ok = *p, true
+	}
+	if !ok || m.Group == "" || !c.speaks() {
+		return c.sendData(ctx, data)
+	}
+	return c.setup.Socket.Send(ctx, prepareText(groupText(c.setup.Layer, &m, data)))
 }
 
 // marshal is how a value reaches a client.

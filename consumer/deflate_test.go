@@ -75,7 +75,7 @@ func TestDeflated(t *testing.T) {
 // own; another threshold is another result.
 func TestDeflatedOnce(t *testing.T) {
 	one, two := Prepare(TextFrame(strings.Repeat("a", 1000))), Prepare(TextFrame(strings.Repeat("b", 1000)))
-	p := join([]*Prepared{one, two})
+	p := concat([]*Prepared{one, two})
 	results := make([][]byte, 8)
 	var work sync.WaitGroup
 	for i := range results {

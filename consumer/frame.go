@@ -59,8 +59,8 @@ func Prepare(frames ...Frame) *Prepared {
 	return p
 }
 
-// join makes one of several, in order, nil of none.
-func join(list []*Prepared) *Prepared {
+// concat makes one of several, in order, nil of none.
+func concat(list []*Prepared) *Prepared {
 	switch len(list) {
 	case 0:
 		return nil

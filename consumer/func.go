@@ -46,6 +46,9 @@ func (c *Conn) Receive(ctx context.Context) (Event, error) {
 	if arrived == nil {
 		return Event{}, errNotFunc
 	}
+	if err := c.handled(nil); err != nil {
+		return Event{}, err
+	}
 	for {
 		if e := c.next(); e.Frame != nil || e.Message != nil {
 			return e, nil

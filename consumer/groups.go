@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,25 +49,6 @@ func (c *Conn) ownChannel() (*layer.Channel, error) {
 	return ch, nil
 }
 
-// GroupAdd makes the connection a member of a group until it ends, see
-// [layer.Layer.GroupAdd]. Other errors: [ErrTooManyGroups], and [ErrNotOpen] once
-// the connection has ended.
-func (c *Conn) GroupAdd(ctx context.Context, group string) error {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return err
-	}
-	fresh, err := c.book(group)
-	if err != nil {
-		return err
-	}
-	err = c.setup.Layer.GroupAdd(ctx, group, ch.Name())
-	if err != nil && fresh {
-		c.unbook(group)
-	}
-	return c.afterEnd(err)
-}
-
 // GroupDiscard takes the connection out of a group; one that it is not in is no
 // error.
 func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
@@ -77,20 +59,24 @@ func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
 	err = c.setup.Layer.GroupDiscard(ctx, group, ch.Name())
 	if err == nil {
 		c.unbook(group)
+		c.dropJoin(group, nil)
 	}
 	return c.afterEnd(err)
 }
+
+// mostGroups is how many groups the connection may be in; negative is no limit.
+func (c *Conn) mostGroups() int { return cmp.Or(c.setup.MaxGroups, defaultMaxGroups) }
+
+// isIn reports whether the connection is in a group, or on its way. Mu is held.
+func (c *Conn) isIn(group string) bool { return slices.Contains(c.groups, group) }
 
 // book notes a group, if there is room for one more.
 func (c *Conn) book(group string) (fresh bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	limit := c.setup.MaxGroups
-	if limit == 0 {
-		limit = defaultMaxGroups
-	}
+	limit := c.mostGroups()
 	switch {
-	case slices.Contains(c.groups, group):
+	case c.isIn(group):
 		return false, nil
 	case limit > 0 && len(c.groups) >= limit:
 		return false, fmt.Errorf("%w: it is in %d, and %q would be one more", ErrTooManyGroups, limit, group)
@@ -123,25 +109,13 @@ func (c *Conn) GroupSend(ctx context.Context, group string, p layer.Payload) err
 	return c.setup.Layer.GroupSend(ctx, group, p)
 }
 
-// GroupSendOthers is GroupSend to all members but this connection.
+// GroupSendOthers is GroupSend to all members but this connection. A client that
+// speaks tideway.v1 does not get it later, either, when it comes back over another
+// connection.
 func (c *Conn) GroupSendOthers(ctx context.Context, group string, p layer.Payload) error {
-	c.mu.Lock()
-	ch := c.channel
-	c.mu.Unlock()
-	if ch == nil { // it is in no group
-		return c.GroupSend(ctx, group, p)
+	if c.setup.Layer == nil {
+		return errNoLayer
 	}
-	data, err := layer.Encode(p)
-	if err != nil {
-		return err
-	}
-	m := layer.Message{Data: data}
-	switch p := p.(type) {
-	case layer.Message:
-		m.Header = p.Header
-	case *layer.Message:
-		m.Header = p.Header
-	}
-	m.Header.Sender = ch.Name()
-	return c.GroupSend(ctx, group, m)
+	_, err := c.setup.Layer.Publish(ctx, group, p, &layer.PublishOptions{Sender: c.sender()})
+	return err
 }

@@ -116,22 +116,31 @@ func Otherwise[C any](f func(*C, context.Context, *Conn, layer.Message) error) H
 
 // JSON makes a Receive of a function that takes a message decoded. A binary
 // frame closes the connection with 1003; a text that is not JSON, is nested
-// deeper than 32, or does not fit into M, with 1007.
+// deeper than 32, or does not fit into M, with 1007. A client that speaks
+// tideway.v1 is told bad_data instead, and stays.
 func JSON[C, M any](f func(*C, context.Context, *Conn, M) error) func(*C, context.Context, *Conn, Frame) error {
 	return func(state *C, ctx context.Context, c *Conn, frame Frame) error {
 		if frame.Type != Text {
-			return &CloseError{StatusUnsupportedData, "send JSON in text frames"}
+			return c.unfit(StatusUnsupportedData, "send JSON in text frames")
 		}
 		if tooDeep(frame.Data) {
-			return &CloseError{StatusInvalidPayload, fmt.Sprintf("JSON may be nested %d deep here", maxDepth)}
+			return c.unfit(StatusInvalidPayload, fmt.Sprintf("JSON may be nested %d deep here", maxDepth))
 		}
 		var v M
 		if err := json.Unmarshal(frame.Data, &v); err != nil {
 			c.Logger().Info("consumer: a client's message is not the JSON that is expected", "err", err)
-			return &CloseError{StatusInvalidPayload, "this is not the JSON that is expected here"}
+			return c.unfit(StatusInvalidPayload, "this is not the JSON that is expected here")
 		}
 		return f(state, ctx, c, v)
 	}
+}
+
+// unfit refuses data that the consumer does not expect.
+func (c *Conn) unfit(code StatusCode, reason string) error {
+	if c.speaks() {
+		return &ReplyError{codeData, reason}
+	}
+	return &CloseError{code, reason}
 }
 
 // maxDepth is how deep objects and arrays of a client may be nested.

@@ -54,25 +54,32 @@ func (b *inbox) release() {
 type events interface {
 	receive(ctx context.Context, c *Conn, f Frame) error
 	message(ctx context.Context, c *Conn, m *layer.Message) error
-	plan(b *layer.Batch) *plan
+	table() *table
 }
 
 // tap is the Conn as its channel sees it.
 type tap Conn
 
-var _ layer.Tap = (*tap)(nil)
+var _ layer.GapTap = (*tap)(nil)
 
 // Offer forwards a batch straight to the client, if all of it is to be
 // forwarded. It runs on a dispatch shard of the layer and allocates nothing.
 func (t *tap) Offer(b *layer.Batch) bool {
 	c := (*Conn)(t)
 	c.mu.Lock()
-	e, open, channel := c.events, c.inbox.open && !c.inbox.stopped, c.channel
+	rest, v1 := b, c.flow.speaks()
+	if c.flow != nil && len(c.flow.joins) > 0 {
+		if rest = c.flow.admit(b); rest == nil {
+			c.mu.Unlock()
+			return true
+		}
+	}
+	e, open := c.events, c.inbox.open && !c.inbox.stopped
 	c.mu.Unlock()
 	if !open {
 		return false
 	}
-	p := e.plan(b)
+	p := e.table().plan(rest, c.setup.Layer, v1)
 	if p.queue {
 		return false
 	}
@@ -80,11 +87,14 @@ func (t *tap) Offer(b *layer.Batch) bool {
 		c.setup.Stats.Unknown.Add(int64(p.unknown))
 	}
 	p.tell(c.setup.Logger)
-	if p.frames != nil && (p.sender == "" || p.sender != channel.Name()) {
+	if p.frames != nil && (p.sender == "" || !c.isMine(p.sender)) {
 		c.setup.Socket.Offer(p.frames) // an error means that the connection ends
 	}
 	return true
 }
+
+// Gapped takes the word that messages were lost on their way.
+func (t *tap) Gapped(g layer.Gap) { (*Conn)(t).gapped(g) }
 
 // Wake sees to it that the channel's messages are handled.
 func (t *tap) Wake() {
@@ -117,7 +127,7 @@ func (c *Conn) start() {
 // waiting reports whether something is to be handled. Mu is held.
 func (c *Conn) waiting() bool {
 	b := &c.inbox
-	return !b.stopped && (len(b.frames) > 0 || b.woken && c.channel != nil)
+	return !b.stopped && (len(b.frames) > 0 || b.woken && c.channel != nil || c.flow.handing())
 }
 
 // openInbox lets the handlers of a Type run. It is called when the connection
@@ -160,6 +170,9 @@ func (c *Conn) nextFrame() *Frame {
 		return nil
 	}
 	f := b.frames[0]
+	if c.flow.speaks() {
+		c.flow.begin()
+	}
 	b.frames[0] = Frame{}
 	if b.frames = b.frames[1:]; len(b.frames) == 0 {
 		b.frames = nil
@@ -173,6 +186,12 @@ func (c *Conn) nextFrame() *Frame {
 func (c *Conn) nextMessage() *layer.Message {
 	for {
 		c.mu.Lock()
+		if c.flow != nil && !c.inbox.stopped {
+			if m := c.flow.nextReplayed(); m != nil {
+				c.mu.Unlock()
+				return m
+			}
+		}
 		woken, channel := c.inbox.woken && c.channel != nil && !c.inbox.stopped, c.channel
 		c.inbox.woken = false
 		c.mu.Unlock()
@@ -186,8 +205,9 @@ func (c *Conn) nextMessage() *layer.Message {
 		}
 		c.mu.Lock()
 		c.inbox.woken = true
+		due := (c.flow == nil || c.flow.admitOne(&m)) && !c.isOwn(m.Header.Sender)
 		c.mu.Unlock()
-		if m.Header.Sender == "" || m.Header.Sender != channel.Name() {
+		if due {
 			return &m
 		}
 	}
@@ -198,14 +218,14 @@ func (c *Conn) drain() {
 	finished := false
 	defer func() {
 		if !finished { // a handler called runtime.Goexit
-			c.fail(errGoexit)
+			c.fail(c.handled(errGoexit))
 			c.rest()
 		}
 	}()
 	for {
 		switch e := c.next(); {
 		case e.Frame != nil:
-			c.fail(guard(func() error { return c.events.receive(c.ctx, c, *e.Frame) }))
+			c.fail(c.handled(guard(func() error { return c.events.receive(c.ctx, c, *e.Frame) })))
 		case e.Message != nil:
 			c.fail(guard(func() error { return c.events.message(c.ctx, c, e.Message) }))
 		case c.rest():
@@ -234,6 +254,13 @@ func (c *Conn) rest() bool {
 // put adds a client's message, waiting for room.
 func (c *Conn) put(f Frame) {
 	c.setup.Stats.Received.Add(1)
+	id := ""
+	if c.speaks() {
+		var data bool
+		if f, id, data = c.understand(f); !data {
+			return
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.inbox
@@ -242,6 +269,9 @@ func (c *Conn) put(f Frame) {
 	}
 	if !b.stopped {
 		b.frames = append(b.frames, f)
+		if c.flow.speaks() {
+			c.flow.requests = append(c.flow.requests, id)
+		}
 		c.start()
 	}
 }

@@ -148,6 +148,9 @@ func (c *Conn) end(err error) {
 	c.mu.Lock()
 	c.over = over
 	channel := c.channel
+	if c.flow != nil && c.flow.cancel != nil {
+		c.flow.cancel()
+	}
 	c.start()
 	if c.events == nil || !c.inbox.open { // a Func, or a Connect, may be at work
 		c.hurryLater()
@@ -187,6 +190,7 @@ func (c *Conn) hurry() {
 
 // settle waits until no handler runs, and lets none run any more.
 func (c *Conn) settle() {
+	c.settleReplay()
 	for {
 		c.mu.Lock()
 		b := &c.inbox
@@ -215,7 +219,7 @@ func (c *Conn) finish(err error) Result {
 		c.settle()
 		return c.refusal(err)
 	}
-	c.fail(err)
+	c.fail(c.handled(err))
 	c.Close(StatusNormalClosure, "")
 	c.readOut()
 	c.settle()

@@ -16,7 +16,7 @@ import (
 type table struct {
 	handlers  map[string]*handler
 	otherwise *handler
-	build     func(*layer.Batch) any // makePlan, made a func once
+	build     func(*layer.Batch) any // makePlan for plain frames, made a func once
 
 	mu   sync.Mutex // guards told
 	told map[string]time.Time
@@ -24,7 +24,7 @@ type table struct {
 
 func newTable() *table {
 	t := &table{handlers: map[string]*handler{}, told: map[string]time.Time{}}
-	t.build = t.makePlan
+	t.build = func(b *layer.Batch) any { return t.makePlan(b, nil) }
 	return t
 }
 
@@ -67,8 +67,18 @@ const whyUnknown = "nobody handles this type"
 // oneByOne is the plan of a batch that cannot be forwarded whole.
 var oneByOne = &plan{queue: true}
 
-// plan returns what to do with b. All connections share it.
-func (t *table) plan(b *layer.Batch) *plan { return b.Once(t, t.build).(*plan) }
+// forProtocol is the key of what is made for the clients of a table that speak
+// tideway.v1.
+type forProtocol struct{ *table }
+
+// plan returns what to do with b, for clients that speak tideway.v1 or plain
+// frames. All connections share it.
+func (t *table) plan(b *layer.Batch, l *layer.Layer, v1 bool) *plan {
+	if !v1 {
+		return b.Once(t, t.build).(*plan)
+	}
+	return b.Once(forProtocol{t}, func(b *layer.Batch) any { return t.makePlan(b, l) }).(*plan)
+}
 
 func (t *table) find(typ string) *handler {
 	if h := t.handlers[typ]; h != nil {
@@ -77,8 +87,9 @@ func (t *table) find(typ string) *handler {
 	return t.otherwise
 }
 
-// makePlan builds one write of all of a batch, if it can be forwarded whole.
-func (t *table) makePlan(b *layer.Batch) any {
+// makePlan builds one write of all of a batch, if it can be forwarded whole. See
+// prepared for signer.
+func (t *table) makePlan(b *layer.Batch, signer *layer.Layer) any {
 	var frames []*Prepared
 	p := &plan{table: t}
 	for i, m := range b.Messages {
@@ -90,7 +101,7 @@ func (t *table) makePlan(b *layer.Batch) any {
 			p.unknown++
 			p.problems = append(p.problems, problem{m.Group, m.Type, whyUnknown})
 		default:
-			f, err := h.prepared(m)
+			f, err := h.prepared(m, signer)
 			if err != nil {
 				p.problems = append(p.problems, problem{m.Group, m.Type, err.Error()})
 				break
@@ -99,7 +110,7 @@ func (t *table) makePlan(b *layer.Batch) any {
 		}
 		p.sender = m.Header.Sender
 	}
-	p.frames = join(frames)
+	p.frames = concat(frames)
 	return p
 }
 
@@ -112,7 +123,11 @@ func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message
 		t.tell(c.setup.Logger, problem{m.Group, m.Type, whyUnknown})
 		return nil
 	case h.frame != nil:
-		p, err := h.prepared(m)
+		var signer *layer.Layer
+		if c.speaks() {
+			signer = c.setup.Layer
+		}
+		p, err := h.prepared(m, signer)
 		if err != nil {
 			t.tell(c.setup.Logger, problem{m.Group, m.Type, err.Error()})
 			return nil
@@ -127,35 +142,51 @@ func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message
 	return err
 }
 
-// prepared returns the wire form of a message, which is made once per process
-// whether it is forwarded at once or behind others.
-func (h *handler) prepared(m *layer.Message) (*Prepared, error) {
-	switch v := m.Once(h, h.prepare).(type) {
-	case *Prepared:
-		return v, nil
-	case error:
-		return nil, v
-	}
-	panic("unreachable")
+// rendition is what a message becomes for clients, in each form made once.
+type rendition struct {
+	frame Frame
+	err   error // why it has none
+
+	plainOnce, v1Once sync.Once
+	plain, v1         *Prepared
 }
 
-// prepare makes the *Prepared of one message, or the error that it has none.
-func (h *handler) prepare(m *layer.Message) any {
-	f, err := h.make(m)
-	if err != nil {
-		return err
+// prepared returns the wire form of a message, which is made once per process
+// whether it is forwarded at once or behind others. For clients that speak
+// tideway.v1, signer signs its position; without it, the form is the plain one.
+func (h *handler) prepared(m *layer.Message, signer *layer.Layer) (*Prepared, error) {
+	r := m.Once(h, h.make).(*rendition)
+	if r.err != nil {
+		return nil, r.err
 	}
-	return Prepare(f)
+	if signer == nil {
+		r.plainOnce.Do(func() { r.plain = Prepare(r.frame) })
+		return r.plain, nil
+	}
+	r.v1Once.Do(func() { r.v1 = prepareText(groupText(signer, m, r.frame.Data)) })
+	return r.v1, nil
+}
+
+// groupText is the frame of the protocol for data that is made of m.
+func groupText(signer *layer.Layer, m *layer.Message, data []byte) []byte {
+	switch {
+	case m.Group == "":
+		return dataFrame(data)
+	case m.Position.IsZero():
+		return groupFrame(m.Group, "", data)
+	}
+	return groupFrame(m.Group, Cursor(signer, m.Group, m.Position), data)
 }
 
 // make is frame, with a panic made an error: it runs on a dispatch shard, which
 // serves all groups.
-func (h *handler) make(m *layer.Message) (f Frame, err error) {
-	err = guard(func() (err error) { f, err = h.frame(m); return err })
-	if p, ok := err.(*PanicError); ok {
-		err = fmt.Errorf("%w\n%s", p, p.Stack)
+func (h *handler) make(m *layer.Message) any {
+	r := new(rendition)
+	r.err = guard(func() (err error) { r.frame, err = h.frame(m); return err })
+	if p, ok := r.err.(*PanicError); ok {
+		r.err = fmt.Errorf("%w\n%s", p, p.Stack)
 	}
-	return f, err
+	return r
 }
 
 const (

@@ -119,7 +119,7 @@ func (s *session[C]) message(ctx context.Context, c *Conn, m *layer.Message) err
 	return s.typ.Messages.table.orNone().handle(s.state, ctx, c, m)
 }
 
-func (s *session[C]) plan(b *layer.Batch) *plan { return s.typ.Messages.table.orNone().plan(b) }
+func (s *session[C]) table() *table { return s.typ.Messages.table.orNone() }
 
 func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
 	if s.typ.Disconnect == nil {

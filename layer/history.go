@@ -182,3 +182,18 @@ func (r *reader) take(run []*Message) []*Message {
 	}
 	return all
 }
+
+// Behind returns how many messages of a durable group follow a position, as far
+// as they are stored when it is called; it reads one of them at most. Errors:
+// those of [Layer.Position], and a *[GapError] where [Layer.History] has one.
+func (l *Layer) Behind(ctx context.Context, group string, from Position) (int, error) {
+	r, err := l.reader(ctx, group, from)
+	if err != nil || r.done() {
+		return 0, err
+	}
+	page, err := l.link.Read(ctx, group, r.after, 1)
+	if err != nil {
+		return 0, fmt.Errorf("layer: history of group %s: %w", group, err)
+	}
+	return len(page.Messages) + page.Left, nil
+}

@@ -196,6 +196,28 @@ func setDefault[T comparable](v *T, fallback T) {
 	}
 }
 
+// terms are what clients that speak tideway.v1 are told and allowed.
+func (s *settings) terms() *consumer.Terms {
+	t := &consumer.Terms{
+		Ping: cmp.Or(s.Limits.PingInterval, 25*time.Second), MessageRate: cmp.Or(s.Limits.MessageRate, 50), MessageBurst: cmp.Or(s.Limits.MessageBurst, 100),
+	}
+	if a, ok := s.Authenticate.(TokenAuthenticator); ok {
+		t.AuthenticateToken = a.AuthenticateToken
+	}
+	return t
+}
+
+// TokenAuthenticator is an [Authenticator] that takes tokens over connections that
+// are open, from clients that speak tideway.v1: a new one of the same user before
+// the old one expires, or one of a visitor who was anonymous.
+type TokenAuthenticator interface {
+	Authenticator
+
+	// AuthenticateToken returns whose token it is. Errors are as those of
+	// Authenticate, and nothing but a DenyError's reason reaches the client.
+	AuthenticateToken(ctx context.Context, token string) (consumer.User, error)
+}
+
 // engine returns the socket engine's options.
 func (s *settings) engine() *socket.Options {
 	l := s.Limits

@@ -173,10 +173,23 @@ func (g *registry) close(user string, match func(consumer.User) bool, e *consume
 	return n
 }
 
+const (
+	// Clients that are sent away come back after a random wait from
+	// soonestReturn on: within latestReturn, or as long as it takes for no more
+	// than returnRate of them to come in a second.
+	soonestReturn = 500 * time.Millisecond
+	latestReturn  = 8 * time.Second
+	returnRate    = 1000
+)
+
 // close ends a connection, which does not wait. Registry.mu is held.
 func (c *connection) close(e *consumer.CloseError) {
 	c.recheck = time.Time{}
 	if c.conn != nil {
+		if e.Code == consumer.StatusServiceRestart {
+			latest := soonestReturn + time.Duration(len(c.router.conns.all))*time.Second/returnRate
+			c.conn.Bye(e.Code, soonestReturn, max(latest, latestReturn))
+		}
 		c.conn.Close(e.Code, e.Reason)
 	} else if c.closing == nil {
 		c.closing = e

@@ -33,6 +33,7 @@ type Router struct {
 	conns  registry
 	turns  *turnstile
 	stats  consumer.Stats
+	terms  *consumer.Terms
 	stop   []func() // what to undo on Shutdown
 
 	base   context.Context // what all connections' contexts descend from
@@ -57,7 +58,7 @@ func New(l *layer.Layer, t Table, opts *Options) (*Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("router: Options.Limits: %w", err)
 	}
-	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine, turns: newTurnstile(set.Admission)}
+	r := &Router{set: set, layer: l, table: maps.Clone(t), mux: http.NewServeMux(), engine: engine, terms: set.terms(), turns: newTurnstile(set.Admission)}
 	r.base, r.cancel = context.WithCancel(context.Background())
 	for i := range r.scopes {
 		var cancel context.CancelFunc

@@ -148,6 +148,7 @@ func (t *route) setup(ctx context.Context, h *handshake, user consumer.User) con
 		Stats:        &r.stats,
 		Started:      c.start,
 		OnUser:       func(consumer.User) { r.conns.move(c) },
+		Terms:        r.terms,
 	}
 }
 

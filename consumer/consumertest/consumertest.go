@@ -103,10 +103,7 @@ func dial(t testing.TB, h http.Handler, target string, opts *Options) (*Client, 
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout)
 	defer cancel()
 	ws, res, err := websocket.Dial(ctx, "ws://"+o.Host+target, &websocket.DialOptions{
-		HTTPClient: &http.Client{
-			Transport:     &http.Transport{DialContext: pipeTo(t, h), DisableKeepAlives: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		HTTPClient:   HTTPClient(t, h),
 		HTTPHeader:   o.Header,
 		Subprotocols: o.Subprotocols,
 	})
@@ -128,6 +125,19 @@ func dial(t testing.TB, h http.Handler, target string, opts *Options) (*Client, 
 		<-ended
 	})
 	return c, nil
+}
+
+// HTTPClient returns a client of h whose connections are in memory, each with a
+// server of its own at the other end, until the test ends: for package client,
+// which speaks tideway.v1, and for ordinary requests. The URL's host is what the
+// server takes for its name.
+//
+//	c, err := client.Dial(ctx, "ws://localhost/ws/job/42/", &client.Options{HTTPClient: consumertest.HTTPClient(t, r)})
+func HTTPClient(t testing.TB, h http.Handler) *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{DialContext: pipeTo(t, h), DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // pipeTo makes each connection a pipe with a server of its own at the other end.

@@ -130,6 +130,12 @@ func (a *Authenticator) Verify(ctx context.Context, token string) (consumer.User
 	return a.user(ctx, Claims(claims))
 }
 
+// AuthenticateToken is Verify: it lets clients that speak tideway.v1 renew their
+// tokens over the open connection.
+func (a *Authenticator) AuthenticateToken(ctx context.Context, token string) (consumer.User, error) {
+	return a.Verify(ctx, token)
+}
+
 // Recheck returns the user until the token expires, leeway included, and then an
 // error with code 4101. If there is an Options.User, that one is asked again; a
 // user whom it no longer knows gets code 4001.

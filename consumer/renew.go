@@ -1,0 +1,72 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// authTimeout is how long a token may take to be checked.
+const authTimeout = 10 * time.Second
+
+// renew takes a token that a client sent over the open connection: new
+// credentials of the same user, or of a user where there was none. A frame with
+// an id gets its reply; else only a refusal is told.
+func (c *Conn) renew(token, id string) {
+	err := guard(func() error { return c.authenticate(token) })
+	switch refused, ok := c.refusedToken(err); {
+	case ok && id != "":
+		c.tell(replyErrorFrame(id, refused))
+	case ok:
+		c.tell(errorFrame(refused.Code, refused.Message))
+	case id != "":
+		c.tell(replyFrame(id, []byte("null")))
+	}
+}
+
+var (
+	errNoTokens  = errors.New("consumer: tokens are not taken over an open connection here")
+	errOtherUser = errors.New("consumer: the token is another user's; open another connection for it")
+)
+
+// authenticate makes the token's user the connection's.
+func (c *Conn) authenticate(token string) error {
+	check := c.setup.Terms.AuthenticateToken
+	if check == nil {
+		return errNoTokens
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
+	defer cancel()
+	old := c.User()
+	u, err := check(ctx, token)
+	switch {
+	case err != nil:
+		return fmt.Errorf("consumer: a token over the open connection: %w", err)
+	case u.Anonymous():
+		return Deny(401, "the token is nobody's")
+	case !old.Anonymous() && old.ID != u.ID:
+		return errOtherUser
+	case !c.RenewUser(old, u):
+		return errOtherUser // somebody logged in or out meanwhile
+	}
+	return nil
+}
+
+// refusedToken is what a client is told of a token that was not taken.
+func (c *Conn) refusedToken(err error) (refusedFrame, bool) {
+	if err == nil {
+		return refusedFrame{}, false
+	}
+	c.Logger().Info("consumer: a token was not taken", "err", err)
+	d, denied := errors.AsType[*DenyError](err)
+	switch {
+	case errors.Is(err, errNoTokens):
+		return refusedFrame{Code: codeUnsupported, Message: "tokens are not taken over an open connection here"}, true
+	case errors.Is(err, errOtherUser):
+		return refusedFrame{Code: codeAuth, Message: "the token is another user's"}, true
+	case denied && d.Status < 500:
+		return refusedFrame{Code: codeAuth, Message: d.Reason}, true
+	}
+	return refusedFrame{Code: codeUnavailable, Message: "the token cannot be checked now"}, true
+}
