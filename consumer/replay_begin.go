@@ -157,7 +157,10 @@ func (r *replayer) page(ctx context.Context, all iter.Seq2[layer.Message, error]
 	var page []*layer.Message
 	bytes := 0
 	for m, err := range all {
-		if err != nil {
+		switch {
+		case err != nil && !r.told:
+			return err // a resume is whole, or it is a gap
+		case err != nil:
 			return errors.Join(err, r.rest(ctx, page, to))
 		}
 		page = append(page, &m)

@@ -173,7 +173,9 @@ func (c *Conn) greet(ctx context.Context) error {
 		return fmt.Errorf("client: the server begins with %.100q instead of hello", data)
 	}
 	c.session, c.ping = f.Hello.Session, time.Duration(f.Hello.Ping)*time.Second
-	c.resume.Session = c.session
+	if c.resume.Session == "" { // else the server goes on calling us that
+		c.resume.Session = c.session
+	}
 	return nil
 }
 

@@ -53,7 +53,8 @@ func TestOverTheSocket(t *testing.T) {
 		}
 		token := sign(t, jwt.SigningMethodHS256, secret, claims(nil))
 		c := consumertest.Dial(t, r, "/ws/", offer(token))
-		if got := c.ReceiveText(); got != "ada tideway.v1" || c.Subprotocol() != "tideway.v1" {
+		c.ReceiveText() // hello
+		if got := c.ReceiveText(); got != `{"data":"ada tideway.v1"}` || c.Subprotocol() != "tideway.v1" {
 			t.Errorf("got %q and the subprotocol %q", got, c.Subprotocol())
 		}
 		bad := token[:len(token)-4] + "AAAA"
