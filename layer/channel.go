@@ -14,22 +14,23 @@ import (
 // reader at a time. [Layer.NewChannel] makes one that belongs to this process,
 // [Layer.Listen] opens a shared one.
 type Channel struct {
-	layer    *Layer
-	name     string
-	capacity int
-	shared   bool
-	tap      Tap
-	dropped  atomic.Int64
+	layer   *Layer
+	name    string
+	tap     Tap
+	dropped atomic.Int64
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards all below, but what never changes
 	queue   fifo
 	gaps    *gapLine      // what a GapTap is to be told between the queue's messages; nil for nothing
-	at      bool          // a tap's drainer is at the queue
-	reading bool          // a Receive is under way
-	closed  bool          // no message enters or leaves any more
 	arrived chan struct{} // what a Receive waits at, nil without one; capacity 1
 	cancel  func()        // ends the pull of a shared channel's Receive
 	groups  []membership
+	at      bool // a tap's drainer is at the queue
+	reading bool // a Receive is under way
+	closed  bool // no message enters or leaves any more
+
+	shared   bool  // never changes
+	capacity int32 // never changes; next to the flags it takes no room
 }
 
 // Tap takes a channel's messages as they arrive. It is how a connection is fed
@@ -297,10 +298,10 @@ func (c *Channel) idle() bool {
 
 // push appends m if there is room; messages that expired take none. Mu is held.
 func (c *Channel) push(m *Message) bool {
-	if c.queue.len() >= c.capacity {
+	if c.queue.len() >= int(c.capacity) {
 		c.expire()
 	}
-	if c.queue.len() >= c.capacity {
+	if c.queue.len() >= int(c.capacity) {
 		return false
 	}
 	c.queue.push(queued{m, c.layer.now()})

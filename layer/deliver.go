@@ -120,7 +120,7 @@ func (s *scratch) reset() bool {
 // deliverGroup hands a batch to the members of one group.
 func (l *Layer) deliverGroup(sub Subscription, b *Batch) {
 	l.mu.RLock()
-	g := l.groups[sub]
+	g := l.groups[sub.key()]
 	l.mu.RUnlock()
 	if g == nil {
 		return // the last member left while this was under way
@@ -239,7 +239,7 @@ func (l *Layer) relay(shared string) *Channel {
 	c := l.relays[shared]
 	if c == nil {
 		t := &relayTap{layer: l, shared: shared}
-		c = &Channel{layer: l, name: shared, capacity: l.limitsOf(shared).Capacity, tap: t}
+		c = &Channel{layer: l, name: shared, capacity: l.capacityOf(shared), tap: t}
 		t.channel = c
 		l.relays[shared] = c
 	}

@@ -68,8 +68,8 @@ type GapTap interface {
 func (l *Layer) cut(name string) {
 	var all []*group
 	l.mu.RLock()
-	for sub, g := range l.groups {
-		if g.chain == nil && sub.Relay == "" && (name == "" || sub.Group == name) {
+	for _, g := range l.groups {
+		if g.chain == nil && g.sub.Relay == "" && (name == "" || g.sub.Group == name) {
 			all = append(all, g)
 		}
 	}

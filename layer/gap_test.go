@@ -160,7 +160,7 @@ func TestGapOfExpired(t *testing.T) {
 func TestNoGapAllocatesNothing(t *testing.T) {
 	l, _, x := listeners(t, nil, nil, "a")
 	x.busy = true
-	g := l.groups[Subscription{Group: "a"}]
+	g := l.groups["a"]
 	m := &Message{Type: "t", Data: []byte(`{"type":"t"}`), Group: "a"}
 	b := &Batch{Messages: []*Message{m}}
 	x.channel.capacity = 1

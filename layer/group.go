@@ -41,9 +41,18 @@ type group struct {
 
 	// Guarded by Layer.mu.
 	state   groupState
-	settled chan struct{} // closed when joining or leaving is over
+	settled chan struct{} // closed when joining or leaving is over; nil while live
 	err     error         // why joining failed
 	emptied time.Duration // when the last member left, see Layer.now
+}
+
+// key is the subscription in one string, which takes half of the room: mostly
+// there is no relay. No name holds a space.
+func (s Subscription) key() string {
+	if s.Relay == "" {
+		return s.Group
+	}
+	return s.Group + " " + s.Relay
 }
 
 // emptied is an entry in the line of groups that lost their last member. One
@@ -55,7 +64,7 @@ type emptied struct {
 	at    time.Duration
 }
 
-type groupState int
+type groupState uint8
 
 const (
 	joining groupState = iota
@@ -208,7 +217,7 @@ func (l *Layer) enter(sub Subscription, c *Channel) (entry, error) {
 	if l.closed {
 		return entry{}, ErrClosed
 	}
-	g := l.groups[sub]
+	g := l.groups[sub.key()]
 	if g != nil && g.state == leaving {
 		return entry{settled: g.settled}, nil
 	}
@@ -227,7 +236,7 @@ func (l *Layer) enter(sub Subscription, c *Channel) (entry, error) {
 		return entry{}, err
 	}
 	if begin {
-		l.groups[sub] = g
+		l.groups[sub.key()] = g
 		l.busy.Add(1)
 		go l.subscribe(g)
 	}
@@ -285,7 +294,7 @@ func (l *Layer) subscribed(g *group, err error) {
 	defer l.mu.Unlock()
 	if err != nil {
 		g.err = err
-		delete(l.groups, g.sub)
+		delete(l.groups, g.sub.key())
 		for c := range g.roster.all() {
 			l.remove(g, c)
 		}
@@ -294,4 +303,5 @@ func (l *Layer) subscribed(g *group, err error) {
 		l.checkEmpty(g)
 	}
 	close(g.settled)
+	g.settled = nil
 }

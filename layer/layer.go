@@ -40,9 +40,9 @@ type Layer struct {
 	closed     bool
 	channels   map[string]*Channel // this process's own
 	relays     map[string]*Channel // by the shared channel that they feed
-	groups     map[Subscription]*group
-	empty      []emptied // groups without members, in the order in which they emptied
-	leaving    bool      // a sweep of empty is due, by leaveTimer
+	groups     map[string]*group   // by Subscription.key
+	empty      []emptied           // groups without members, in the order in which they emptied
+	leaving    bool                // a sweep of empty is due, by leaveTimer
 	leaveTimer *time.Timer
 	probeTimer *time.Timer // nil without durable groups
 	commands   map[string][]*command
@@ -65,7 +65,7 @@ func New(bus Bus, opts *Options) (*Layer, error) {
 		log:      o.Logger,
 		start:    time.Now(),
 		channels: map[string]*Channel{},
-		groups:   map[Subscription]*group{},
+		groups:   map[string]*group{},
 		relays:   map[string]*Channel{},
 		commands: map[string][]*command{},
 	}
@@ -126,7 +126,7 @@ func (l *Layer) NewChannel(ctx context.Context) (*Channel, error) { return l.Tap
 // NewChannel.
 func (l *Layer) Tap(_ context.Context, t Tap) (*Channel, error) {
 	name := l.process + "!" + strconv.FormatUint(l.serial.Add(1), 36)
-	c := &Channel{layer: l, name: name, capacity: l.limitsOf(name).Capacity, tap: t}
+	c := &Channel{layer: l, name: name, capacity: l.capacityOf(name), tap: t}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

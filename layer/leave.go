@@ -10,7 +10,7 @@ import (
 func (l *Layer) leave(sub Subscription, c *Channel) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g := l.groups[sub]
+	g := l.groups[sub.key()]
 	switch {
 	case g == nil:
 	case c != nil:
@@ -146,7 +146,7 @@ func (l *Layer) leaveEmpty(linger time.Duration) {
 func (l *Layer) endLeaving(g *group) {
 	l.link.Unsubscribe(g.sub) // it fails when the link is down, which ends it too
 	l.mu.Lock()
-	delete(l.groups, g.sub)
+	delete(l.groups, g.sub.key())
 	l.mu.Unlock()
 	close(g.settled)
 }
@@ -160,7 +160,7 @@ func (l *Layer) leaveNow(sub Subscription) {
 	}
 	defer l.busy.Done()
 	l.mu.Lock()
-	g := l.groups[sub]
+	g := l.groups[sub.key()]
 	if g == nil || g.state != live || g.roster.size > 0 {
 		l.mu.Unlock()
 		return

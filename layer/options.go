@@ -3,6 +3,7 @@ package layer
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"path"
 	"time"
 )
@@ -109,4 +110,9 @@ func (l *Layer) limitsOf(channel string) Limits {
 		}
 	}
 	return limits
+}
+
+// capacityOf returns how many messages a channel of this process holds.
+func (l *Layer) capacityOf(channel string) int32 {
+	return int32(min(l.limitsOf(channel).Capacity, math.MaxInt32))
 }

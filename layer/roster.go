@@ -15,9 +15,10 @@ const pageSize = 256
 // and go at a cost that hardly grows with the group. Writers hold Layer.mu.
 type roster struct {
 	size  int
-	joins atomic.Uint64 // how often a member came; see member.since
-	pages atomic.Pointer[[]*page]
-	room  []*page // pages that are not full; a page may be here and empty
+	joins atomic.Uint64           // how often a member came; see member.since
+	first page                    // all that most groups need
+	more  atomic.Pointer[[]*page] // the others
+	room  []*page                 // of more, those that are not full; a page may be here and empty
 }
 
 // member is a channel on a roster. One that leaves and comes back while a shard
@@ -39,8 +40,9 @@ func (p *page) list() []member {
 	return nil
 }
 
-func (r *roster) list() []*page {
-	if p := r.pages.Load(); p != nil {
+// others returns the pages behind the first.
+func (r *roster) others() []*page {
+	if p := r.more.Load(); p != nil {
 		return *p
 	}
 	return nil
@@ -50,7 +52,11 @@ func (r *roster) list() []*page {
 // may or may not be seen.
 func (r *roster) all() iter.Seq[*Channel] {
 	return func(yield func(*Channel) bool) {
-		for _, p := range r.list() {
+		for i, others := -1, r.others(); i < len(others); i++ {
+			p := &r.first
+			if i >= 0 {
+				p = others[i]
+			}
 			for _, m := range p.list() {
 				if !yield(m.channel) {
 					return
@@ -62,23 +68,31 @@ func (r *roster) all() iter.Seq[*Channel] {
 
 // add returns the page that c is now on.
 func (r *roster) add(c *Channel) *page {
-	if len(r.room) == 0 {
-		p := new(page)
-		pages := append(slices.Clip(slices.Clone(r.list())), p)
-		r.pages.Store(&pages)
-		r.room = append(r.room, p)
-	}
-	p := r.room[len(r.room)-1]
+	p := r.vacant()
 	old := p.list()
 	members := make([]member, len(old)+1)
 	copy(members, old)
 	members[len(old)] = member{c, r.joins.Add(1)}
 	p.members.Store(&members)
 	r.size++
-	if len(members) == pageSize {
+	if len(members) == pageSize && p != &r.first {
 		r.room = r.room[:len(r.room)-1]
 	}
 	return p
+}
+
+// vacant returns a page that is not full: the first, or the last of room.
+func (r *roster) vacant() *page {
+	if len(r.first.list()) < pageSize {
+		return &r.first
+	}
+	if len(r.room) == 0 {
+		p := new(page)
+		more := append(slices.Clip(slices.Clone(r.others())), p)
+		r.more.Store(&more)
+		r.room = append(r.room, p)
+	}
+	return r.room[len(r.room)-1]
 }
 
 // remove takes c off its page; with closed also all others there that were
@@ -94,13 +108,18 @@ func (r *roster) remove(p *page, c *Channel, closed bool) bool {
 	if closed {
 		members = slices.DeleteFunc(members, func(m member) bool { return m.channel.isClosed() })
 	}
-	p.members.Store(&members)
 	r.size -= len(old) - len(members)
-	if len(old) == pageSize {
-		r.room = append(r.room, p)
-	}
 	if len(members) == 0 {
+		p.members.Store(nil)
+	} else {
+		p.members.Store(&members)
+	}
+	switch {
+	case p == &r.first:
+	case len(members) == 0:
 		r.drop(p)
+	case len(old) == pageSize:
+		r.room = append(r.room, p)
 	}
 	return true
 }
@@ -109,8 +128,8 @@ func (r *roster) remove(p *page, c *Channel, closed bool) bool {
 func (r *roster) drop(p *page) {
 	same := func(q *page) bool { return q == p }
 	r.room = slices.DeleteFunc(r.room, same)
-	pages := slices.DeleteFunc(slices.Clone(r.list()), same)
-	r.pages.Store(&pages)
+	more := slices.DeleteFunc(slices.Clone(r.others()), same)
+	r.more.Store(&more)
 }
 
 // membership is a channel's side of a group.

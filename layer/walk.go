@@ -14,7 +14,8 @@ import (
 type walk struct {
 	batch *Batch
 	begun uint64 // members who joined later are passed over
-	pages []*page
+	first *page
+	more  []*page
 	next  atomic.Int64   // how many pages were taken
 	left  sync.WaitGroup // pages; nobody waits for a helper that comes when all are taken
 
@@ -29,12 +30,10 @@ type tally struct{ members, full, taken, missed int }
 func (l *Layer) deliverBatch(g *group, b *Batch) {
 	begun := g.roster.joins.Load()
 	var t tally
-	switch pages := g.roster.list(); len(pages) {
-	case 0:
-	case 1:
-		t = pages[0].deliver(b, begun)
-	default:
-		t = share(&walk{batch: b, begun: begun, pages: pages})
+	if more := g.roster.others(); len(more) == 0 {
+		t = g.roster.first.deliver(b, begun)
+	} else {
+		t = share(&walk{batch: b, begun: begun, first: &g.roster.first, more: more})
 	}
 	if t.taken > 0 {
 		l.stats.delivered.Add(int64(t.taken))
@@ -48,8 +47,9 @@ func (l *Layer) deliverBatch(g *group, b *Batch) {
 
 // share does a walk with the help of as many goroutines as there are cores left.
 func share(w *walk) tally {
-	w.left.Add(len(w.pages))
-	for range min(runtime.GOMAXPROCS(0), len(w.pages)) - 1 {
+	n := 1 + len(w.more)
+	w.left.Add(n)
+	for range min(runtime.GOMAXPROCS(0), n) - 1 {
 		go w.run()
 	}
 	w.run()
@@ -59,14 +59,21 @@ func share(w *walk) tally {
 
 // run takes pages until all are taken.
 func (w *walk) run() {
-	for {
-		i := int(w.next.Add(1)) - 1
-		if i >= len(w.pages) {
-			return
-		}
-		w.add(w.pages[i].deliver(w.batch, w.begun))
+	for p := w.take(); p != nil; p = w.take() {
+		w.add(p.deliver(w.batch, w.begun))
 		w.left.Done()
 	}
+}
+
+// take returns a page that nobody else has taken, or nil.
+func (w *walk) take() *page {
+	switch i := int(w.next.Add(1)) - 2; {
+	case i < 0:
+		return w.first
+	case i < len(w.more):
+		return w.more[i]
+	}
+	return nil
 }
 
 func (w *walk) add(t tally) {

@@ -33,8 +33,9 @@ type round struct {
 }
 
 // wait returns nil when the interest of all subscriptions that were made before
-// the call has reached all known servers.
-func (w *barrier) wait(ctx context.Context, b *Bus) error {
+// the call has reached all known servers, and [layer.ErrClosed] when quit is
+// closed before. A round that finds a peer lost takes as long as that.
+func (w *barrier) wait(ctx context.Context, b *Bus, quit <-chan struct{}) error {
 	w.mu.Lock()
 	if w.next == nil {
 		w.next = &round{done: make(chan struct{})}
@@ -50,6 +51,8 @@ func (w *barrier) wait(ctx context.Context, b *Bus) error {
 		return r.err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-quit:
+		return layer.ErrClosed
 	}
 }
 

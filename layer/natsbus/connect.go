@@ -243,7 +243,7 @@ func (b *Bus) recover() {
 		err = b.hello(ctx)
 	}
 	if err == nil {
-		err = b.barrier.wait(ctx, b)
+		err = b.barrier.wait(ctx, b, nil)
 	}
 	if err != nil && !b.conn.IsConnected() {
 		return

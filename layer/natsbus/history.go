@@ -38,7 +38,7 @@ func (l *link) subject(group string) (string, *history) {
 	if h := l.history(group); h != nil {
 		return l.bus.subjects.log(group), h
 	}
-	return l.bus.subjects.group(group), nil
+	return l.bus.subjects.newGroup(group), nil
 }
 
 // Store publishes p and returns when the stream has acknowledged it. On the wire

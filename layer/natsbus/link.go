@@ -107,13 +107,8 @@ func (l *link) join(ctx context.Context) error {
 
 // settle waits for the interest barrier.
 func (l *link) settle(ctx context.Context, what string) error {
-	ctx, end := l.calls.begin(ctx, maxSettle)
-	defer end()
-	return l.fail(what, because(ctx, l.bus.barrier.wait(ctx, l.bus)))
+	return l.fail(what, l.bus.barrier.wait(ctx, l.bus, l.quit))
 }
-
-// maxSettle is longer than a peer that was lost is waited for, by default.
-const maxSettle = time.Minute
 
 // fail is Bus.fail for a link, which may be closed alone.
 func (l *link) fail(what string, err error) error {
@@ -266,7 +261,7 @@ func (l *link) part(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_ = l.bus.barrier.wait(ctx, l.bus) // they find out a little later
+	_ = l.bus.barrier.wait(ctx, l.bus, nil) // they find out a little later
 }
 
 // Close ends delivery. It must not be called by the receiver.

@@ -13,12 +13,21 @@ import (
 type shard struct {
 	in chan *nats.Msg
 
-	mu      sync.RWMutex // guards entries
-	entries map[groupKey]*entry
+	mu      sync.RWMutex      // guards entries
+	entries map[string]*entry // by their key
 }
 
 // groupKey is a subscription as NATS sees it.
 type groupKey struct{ subject, queue string }
+
+// key is the key in one string, which takes half of the room: mostly there is no
+// queue. No subject holds a space.
+func (k groupKey) key() string {
+	if k.queue == "" {
+		return k.subject
+	}
+	return k.subject + " " + k.queue
+}
 
 // entry is one subscription of the link. That of the process's own channels and
 // calls has no group.
@@ -33,7 +42,7 @@ type entry struct {
 const maxBatch = 512
 
 func newShard(pending int) *shard {
-	return &shard{in: make(chan *nats.Msg, pending), entries: make(map[groupKey]*entry)}
+	return &shard{in: make(chan *nats.Msg, pending), entries: make(map[string]*entry)}
 }
 
 // add makes an entry before its NATS subscription exists, since a message may
@@ -41,19 +50,19 @@ func newShard(pending int) *shard {
 func (s *shard) add(key groupKey, sub layer.Subscription, h *history) (e *entry, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries[key]; e != nil {
+	if e := s.entries[key.key()]; e != nil {
 		return e, false
 	}
 	e = &entry{subscription: sub, history: h}
-	s.entries[key] = e
+	s.entries[key.key()] = e
 	return e, true
 }
 
 func (s *shard) remove(key groupKey) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	delete(s.entries, key)
+	e := s.entries[key.key()]
+	delete(s.entries, key.key())
 	return e
 }
 
@@ -67,7 +76,7 @@ func (s *shard) set(e *entry, sub *nats.Subscription) {
 func (s *shard) owner(sub *nats.Subscription) *entry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if e := s.entries[groupKey{sub.Subject, sub.Queue}]; e != nil && e.sub == sub {
+	if e := s.entries[groupKey{sub.Subject, sub.Queue}.key()]; e != nil && e.sub == sub {
 		return e
 	}
 	return nil
@@ -117,9 +126,12 @@ type collector struct {
 func (c *collector) collect(s *shard, m *nats.Msg) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for {
-		// A message whose subscription has ended was under way.
-		if e := s.entries[groupKey{m.Subject, m.Sub.Queue}]; e != nil {
+	var e *entry
+	for last := (*nats.Subscription)(nil); ; {
+		if m.Sub != last {
+			e, last = s.entries[groupKey{m.Subject, m.Sub.Queue}.key()], m.Sub
+		}
+		if e != nil { // else its subscription has ended while it was under way
 			c.add(e, m)
 		}
 		if len(c.batch) >= maxBatch || len(c.bad) >= maxBatch {

@@ -2,8 +2,9 @@ package natsbus
 
 import (
 	"fmt"
+	"hash/maphash"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
 
 // A name's dots separate the tokens of its NATS subject, so that a policy or a
@@ -35,34 +36,28 @@ func hasEmptyToken(s string) bool {
 // subjects are the subjects of one prefix.
 type subjects struct {
 	prefix string
-
-	mu     sync.RWMutex // guards groups
-	groups map[string]string
+	groups [1 << 14]atomic.Pointer[groupSubject]
 }
 
-// maxCachedGroups bounds the cache of group subjects. When it is full it starts
-// anew: a process that publishes to more groups than this pays one small
-// allocation for each message.
-const maxCachedGroups = 1 << 14
+type groupSubject struct{ name, subject string }
+
+var subjectSeed = maphash.MakeSeed()
 
 // group returns the subject of a group. A publish in a loop must not allocate
-// it each time.
+// it each time, so it is kept, until another with the same hash takes its place:
+// no lock, and no more room however many groups there are.
 func (s *subjects) group(name string) string {
-	s.mu.RLock()
-	subject, ok := s.groups[name]
-	s.mu.RUnlock()
-	if ok {
-		return subject
+	p := &s.groups[maphash.String(subjectSeed, name)%uint64(len(s.groups))]
+	if g := p.Load(); g != nil && g.name == name {
+		return g.subject
 	}
-	subject = s.prefix + ".grp." + toTokens(name)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.groups == nil || len(s.groups) >= maxCachedGroups {
-		s.groups = make(map[string]string)
-	}
-	s.groups[strings.Clone(name)] = subject
+	subject := s.newGroup(name)
+	p.Store(&groupSubject{strings.Clone(name), subject}) // the name may be a part of something large
 	return subject
 }
+
+// newGroup is group for who keeps the subject.
+func (s *subjects) newGroup(name string) string { return s.prefix + ".grp." + toTokens(name) }
 
 // patternOf returns the pattern whose tokens are those.
 func patternOf(tokens string) string {

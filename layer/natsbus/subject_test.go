@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -78,12 +79,18 @@ func FuzzSubject(f *testing.F) {
 }
 
 func TestGroupCache(t *testing.T) {
-	s := subjects{prefix: "p"}
-	for i := range maxCachedGroups + 10 {
-		s.group("g" + strings.Repeat("x", i%50) + string(rune('a'+i%26)) + strings.Repeat("y", i/1000))
-	}
-	if len(s.groups) > maxCachedGroups {
-		t.Errorf("%d subjects are kept, at most %d wanted", len(s.groups), maxCachedGroups)
+	s := &subjects{prefix: "p"}
+	for i := range 2 * len(s.groups) { // so that some take the place of others
+		name := "g" + strconv.Itoa(i)
+		if i%2 == 0 {
+			name += "."
+		}
+		want := "p.grp." + toTokens(name)
+		for range 2 {
+			if got := s.group(name); got != want {
+				t.Fatalf("group %q has the subject %q, want %q", name, got, want)
+			}
+		}
 	}
 	if n := testing.AllocsPerRun(100, func() { s.group("chat.lobby") }); n != 0 {
 		t.Errorf("%v allocations for a subject, want 0", n)

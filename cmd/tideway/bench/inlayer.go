@@ -146,7 +146,35 @@ func (w *twoWays) join(ctx context.Context, nodes []*node, p Point, out *sample)
 	if total >= 1000 { // of fewer the noise is larger
 		out.add("member_heap", "heap per membership", "B", float64(heapInUse()-heap)/float64(total))
 	}
-	return failed
+	if failed != nil {
+		return failed
+	}
+	return w.joinMore(ctx, nodes[0].layer, out)
+}
+
+// moreJoins is how many joins joinMore makes.
+const moreJoins = 1000
+
+// joinMore measures joins of groups of their own, one after the other, where all
+// the others exist.
+func (w *twoWays) joinMore(ctx context.Context, l *layer.Layer, out *sample) error {
+	var joins Histogram
+	for i := range moreJoins {
+		group := groupPrefix + "more." + strconv.Itoa(i)
+		c, err := l.Tap(ctx, &counter{got: new(atomic.Int64)})
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err = l.GroupAdd(ctx, group, c.Name())
+		joins.Add(int64(time.Since(began)))
+		c.Close()
+		if err != nil {
+			return err
+		}
+	}
+	out.latencies("more", "one more join", &joins)
+	return nil
 }
 
 // whole waits until a message to each group reaches all its members: a cluster
