@@ -211,7 +211,7 @@ func TestFrozenAttempt(t *testing.T) {
 		bus := &freezer{Bus: membus.New()}
 		frozen, other := open(t, bus, 3*time.Second), open(t, bus.Bus, 3*time.Second)
 		wake := make(chan struct{})
-		var said []error
+		said := make(chan error, 3)
 		h := map[string]job.Handler{"k": func(ctx context.Context, r *job.Run) error {
 			if r.Attempt() > 1 {
 				return r.Log(ctx, "second")
@@ -219,7 +219,9 @@ func TestFrozenAttempt(t *testing.T) {
 			bus.frozen.Store(true)
 			<-wake
 			bus.frozen.Store(false)
-			said = append(said, r.Log(context.WithoutCancel(ctx), "first"), r.Checkpoint(ctx, 1), r.Progress(ctx, 1, 1))
+			said <- r.Log(context.WithoutCancel(ctx), "first")
+			said <- r.Checkpoint(ctx, 1)
+			said <- r.Progress(ctx, 1, 1)
 			if cause := context.Cause(ctx); !errors.Is(cause, job.ErrStale) {
 				t.Errorf("the cause is %v", cause)
 			}
@@ -231,12 +233,12 @@ func TestFrozenAttempt(t *testing.T) {
 		work(t, other, h, nil)
 		verdict(t, other, id, job.StateSucceeded)
 		close(wake)
-		time.Sleep(time.Minute)
-		for i, err := range said {
-			if !errors.Is(err, job.ErrStale) {
+		for i := range 3 {
+			if err := <-said; !errors.Is(err, job.ErrStale) {
 				t.Errorf("write %d of the attempt that woke: got error %v, want %v", i, err, job.ErrStale)
 			}
 		}
+		time.Sleep(time.Minute)
 		isStory(t, other, id, "queued started started log:second ended:succeeded")
 	})
 }
