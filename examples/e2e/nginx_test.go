@@ -22,6 +22,7 @@ type nginx struct {
 	*process
 	addr   string
 	client *http.Client // trusts its certificate
+	conf   string       // the file of its configuration
 }
 
 var (
@@ -68,9 +69,17 @@ func startNGINX(t *testing.T, backend, patience string) *nginx {
 		t.Fatal(err)
 	}
 	command(t, dir, "", "nginx", "-t", "-q", "-e", "stderr", "-c", conf)
+	n.conf = conf
 	n.process = start(t, dir, nil, "nginx", "-e", "stderr", "-c", conf)
 	waitForPort(t, n.process, n.addr)
 	return n
+}
+
+// again starts nginx once more, after it was killed.
+func (n *nginx) again() {
+	n.t.Helper()
+	n.process = start(n.t, n.cmd.Dir, nil, "nginx", "-e", "stderr", "-c", n.conf)
+	waitForPort(n.t, n.process, n.addr)
 }
 
 // nginxConf is the frame into which the servers of the page belong.

@@ -3,7 +3,7 @@ import type { Events, GroupOptions, Meta, Options, RequestOptions, State } from 
 /** A connection to one consumer that comes back by itself. Made by connect(). */
 export declare class Client<M extends object = Record<string, any>> {
     #private;
-    /** The id that the server gave to this connection. */
+    /** By which servers know this client, over reconnects: opaque. */
     session?: string;
     constructor(url: string | URL, options?: Options);
     get state(): State;

@@ -5,7 +5,7 @@
  * - `lost`: the connection ended before the reply; the server may have handled it
  * - `full`: the offline queue, or the browser's send buffer, holds as much as it may
  * - `closed`: the client is closed for good, by close() or by the server
- * - `plain`: what was asked for needs tideway.v1, and this consumer speaks without it
+ * - `plain`: a request is JSON and needs tideway.v1
  * - `credentials`: the token or ticket callback failed; `cause` has its error
  * - `protocol`: the server sent something that is no frame of tideway.v1
  */

@@ -20,7 +20,7 @@ const rest: Record<number, [number, number]> = {
 interface Outgoing {
   id?: number;
   plain: any; // what goes out without tideway.v1
-  json?: string; // nothing for binary, which tideway.v1 does not carry
+  json?: string; // nothing for binary, which goes out as it is
 }
 
 interface Pending {
@@ -46,7 +46,7 @@ export class Client<M extends object = Record<string, any>> {
   #since = 0; // when the connection opened; 0 before
   #heard = 0; // when the last sign of life came
   #doubt = false; // whether we asked for one since
-  #ping = 25_000;
+  #ping = 17_500; // a little less than after what silence servers ping
   #bye?: [number, number];
   #asked = false; // whether the wait is one that the server asked for
   #lastID = 0;
@@ -54,7 +54,7 @@ export class Client<M extends object = Record<string, any>> {
   #renewal?: ReturnType<typeof setTimeout>;
   #again?: Set<string>; // groups of the connection before, until they are joined again
 
-  /** The id that the server gave to this connection. */
+  /** By which servers know this client, over reconnects: opaque. */
   session?: string;
 
   constructor(url: string | URL, options: Options = {}) {
@@ -154,7 +154,7 @@ export class Client<M extends object = Record<string, any>> {
     const raw = data instanceof ArrayBuffer || ArrayBuffer.isView(data) || data instanceof Blob;
     const json = raw ? undefined : JSON.stringify(data ?? null);
     const message = { id, plain: raw || typeof data == "string" ? data : json, json };
-    if (this.#state === "open") {
+    if (this.#state === "open" && this.#socket.readyState === 1) { // one that is closing sends nothing
       if (this.#socket.bufferedAmount > (this.#options.buffer ?? 1 << 20)) throw new TidewayError("full", "the link is too slow for what is sent");
       return this.#write(message);
     }
@@ -164,8 +164,9 @@ export class Client<M extends object = Record<string, any>> {
   }
 
   #write({ id, plain, json }: Outgoing): void {
-    if (this.#v1 ? !json : id) throw new TidewayError("plain", this.#v1 ? "tideway.v1 carries no binary" : "a request needs tideway.v1");
-    this.#socket.send(this.#v1 ? `{${id ? `"id":${id},` : ""}"data":${json}}` : plain);
+    const wrap = this.#v1 && json;
+    if (id && !wrap) throw new TidewayError("plain", "a request is JSON, and needs tideway.v1");
+    this.#socket.send(wrap ? `{${id ? `"id":${id},` : ""}"data":${json}}` : plain);
   }
 
   #frame(frame: object): void {
@@ -229,10 +230,11 @@ export class Client<M extends object = Record<string, any>> {
     }
   };
 
+  // Also without positions: what the consumer joins waits for the first frame. The
+  // session is the first one, by which servers know what this client sent.
   #resume(): void {
     this.#again = new Set(this.#joined.keys());
-    const resume = [...this.#joined].filter(([, at]) => at);
-    if (resume.length) this.#frame({ resume: Object.fromEntries(resume) });
+    this.#frame({ resume: Object.fromEntries([...this.#joined].filter(([, at]) => at)), session: this.session });
   }
 
   #opened(): void {
@@ -254,12 +256,13 @@ export class Client<M extends object = Record<string, any>> {
     this.#heard = Date.now();
     this.#doubt = false;
     let f: any = text;
+    const v1 = this.#v1 && typeof text == "string"; // binary is what it is
     try {
-      f = JSON.parse(text);
+      if (typeof text == "string") f = JSON.parse(text);
     } catch {
-      if (this.#v1) return this.#events.emit("error", new TidewayError("protocol", "the server sent what is no JSON"));
+      if (v1) return this.#events.emit("error", new TidewayError("protocol", "the server sent what is no JSON"));
     }
-    if (!this.#v1) return this.#deliver(f, {});
+    if (!v1) return this.#deliver(f, {});
     f = Object(f);
     if (f.group !== undefined) this.#fromGroup(f);
     else if ("data" in f && !("reply" in f)) this.#deliver(f.data, {});
@@ -274,8 +277,8 @@ export class Client<M extends object = Record<string, any>> {
   }
 
   #hello(hello: { session?: string; ping?: number }): void {
-    this.session = hello.session;
-    this.#ping = (hello.ping || 25) * 1000;
+    this.session ??= hello.session;
+    this.#ping = (hello.ping || 25) * 700;
     this.#opened();
   }
 
@@ -352,10 +355,10 @@ export class Client<M extends object = Record<string, any>> {
     return this.#options.grace ?? 10_000;
   }
 
-  // Browsers run the timers of a hidden page once a minute, so two intervals more
-  // than one is not yet a sign of a computer that slept.
+  // Browsers run the timers of a hidden page once a minute: only what is later yet
+  // is a sign of a computer that slept.
   #overdue(): boolean {
-    return Date.now() - this.#heard > 3 * this.#ping + this.#grace;
+    return Date.now() - this.#heard > this.#ping + 60_000 + this.#grace;
   }
 
   #online = (): void => {

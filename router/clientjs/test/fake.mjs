@@ -37,6 +37,7 @@ export function world(t, { random = 0.5 } = {}) {
     // What the other side does.
     open(protocol = "tideway.v1") {
       this.protocol = protocol;
+      this.readyState = 1;
       this.onopen?.();
     }
     hello(more) {
@@ -44,6 +45,7 @@ export function world(t, { random = 0.5 } = {}) {
       this.say({ hello: { session: "s1", ping: 25, version: 1, ...more } });
     }
     say(frame) { this.onmessage?.({ data: typeof frame == "string" ? frame : JSON.stringify(frame) }); }
+    closing() { this.readyState = 2; }
     drop(code = 1006, reason = "") { this.onclose?.({ code, reason }); }
     get frames() { return this.sent.map((s) => JSON.parse(s)); }
   });

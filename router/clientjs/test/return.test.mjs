@@ -164,9 +164,10 @@ test("a server that says nothing is asked for a sign of life", async (t) => {
   await w.settle();
   const s = w.last;
   s.hello({ ping: 10 });
-  await w.pass(9000);
+  s.sent.length = 0;
+  await w.pass(6000);
   s.say({ data: 1 });
-  await w.pass(9999);
+  await w.pass(6999);
   assert.deepEqual(s.frames, []);
   await w.pass(1);
   assert.deepEqual(s.frames, [{ ping: 1 }]);
@@ -174,7 +175,7 @@ test("a server that says nothing is asked for a sign of life", async (t) => {
   s.say({ pong: 1 });
   await w.pass(1);
   assert.equal(c.state, "open");
-  await w.pass(10_000);
+  await w.pass(7000);
   assert.deepEqual(s.frames, [{ ping: 1 }, { ping: 1 }]);
   await w.pass(10_000); // no answer
   assert.ok(s.closed);
@@ -228,7 +229,7 @@ test("online while open: a question, or a new connection where nobody would answ
   await w.settle();
   w.last.hello();
   await w.fire("online");
-  assert.deepEqual(w.last.frames, [{ ping: 1 }]);
+  assert.deepEqual(w.last.frames.slice(1), [{ ping: 1 }]);
   w.last.say({ pong: 1 });
   await w.pass(5000);
   assert.equal(w.sockets.length, 1);
