@@ -224,8 +224,12 @@ func (c *Conn) Header() http.Header {
 	return c.header
 }
 
-// Logger returns a logger that names the connection's path and address.
+// Logger returns a logger that names the connection's path and address, or the
+// queue, the type and the attempt of a message of a queue.
 func (c *Conn) Logger() *slog.Logger {
+	if d := c.Delivery(); d != nil {
+		return c.setup.Logger.With("queue", d.Queue, "type", d.Type, "attempt", d.Attempt)
+	}
 	return c.setup.Logger.With("path", c.path, "remote", c.RemoteAddr())
 }
 

@@ -97,4 +97,20 @@
 // chooses can call anything else. A type without a handler, and a message that
 // does not fit its handler, are counted in router.Stats, logged once a minute for
 // each type, and end nothing.
+//
+// # Messages of a queue
+//
+// The same tables serve durable queues, which router.Work takes from. Each message
+// has a state of its own, and a [Conn] without a client, whose [Conn.Delivery] is
+// the message. Handlers of different messages run at the same time. What a handler
+// returns decides what becomes of the message:
+//
+//	nil                     done: it is removed
+//	*DeadError              to the dead letters, at once
+//	*RetryError             again, after the pause that it says
+//	ErrHandBack             to another worker; the attempt does not count
+//	any other error, panic  again, after the pause of the queue's policy
+//
+// A message that no handler takes, or that does not fit its handler, goes to the
+// dead letters.
 package consumer

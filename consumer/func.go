@@ -30,7 +30,7 @@ type Event struct {
 	Message *layer.Message
 }
 
-var errNotFunc = errors.New("consumer: Receive and Events are for a Func; the events of a Type arrive by themselves")
+var errNotFunc = errors.New("consumer: Receive and Events are for a Func on a connection; the events of a Type arrive by themselves, and the message of a queue is Delivery")
 
 // Receive accepts the connection, if nobody has yet, and waits for the next
 // event. When the connection has ended and all that the client sent is

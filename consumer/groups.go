@@ -20,8 +20,12 @@ func (c *Conn) Layer() *layer.Layer { return c.setup.Layer }
 
 // ChannelName returns the name of the connection's own channel, to which any
 // process may send and which may be added to any group. It is "" where there is
-// no layer, and when the connection had none by its end.
+// no layer, and when the connection had none by its end. For a message of a queue
+// it is the queue's name.
 func (c *Conn) ChannelName() string {
+	if b := c.bench(); b != nil {
+		return b.work.Delivery.Queue
+	}
 	ch, err := c.ownChannel()
 	if err != nil {
 		return ""
@@ -31,6 +35,9 @@ func (c *Conn) ChannelName() string {
 
 // ownChannel opens the connection's channel, once.
 func (c *Conn) ownChannel() (*layer.Channel, error) {
+	if b := c.bench(); b != nil {
+		return nil, b.noChannel()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

@@ -127,10 +127,15 @@ func (d *Delivery) Release(ctx context.Context) error {
 }
 
 // Bury sends the message to the dead letters, with a reason of which 1,000 bytes
-// are kept. Errors: those of [Delivery.Ack].
+// are kept. Errors: those of [Delivery.Ack], and [ErrChannelFull] when the queue
+// has 10,000 dead letters: then the message comes again after the longest pause.
 func (d *Delivery) Bury(ctx context.Context, reason string) error {
 	return d.settle(func() error {
-		return insist(ctx, min(buryPatience, d.policy.AckWait/2), func() error { return d.lease.Bury(ctx, reason, d.Attempt) })
+		err := insist(ctx, min(buryPatience, d.policy.AckWait/2), func() error { return d.lease.Bury(ctx, reason, d.Attempt) })
+		if errors.Is(err, ErrChannelFull) {
+			_ = d.lease.Return(ctx, d.policy.BackoffMax) // else it comes when its lease is over
+		}
+		return err
 	})
 }
 
@@ -151,7 +156,7 @@ func (d *Delivery) settle(f func() error) error {
 		return d.wrap(ErrStale)
 	}
 	err := f()
-	if err != nil && !errors.Is(err, ErrStale) {
+	if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, ErrChannelFull) {
 		d.settled.Store(false)
 	}
 	return d.wrap(err)

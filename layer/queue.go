@@ -159,6 +159,16 @@ func (l *Layer) queuePolicy(channel string) *QueuePolicy {
 	return nil
 }
 
+// QueuePolicy returns the policy that makes a channel a durable queue. Errors:
+// *[NameError], [ErrNotQueue].
+func (l *Layer) QueuePolicy(queue string) (QueuePolicy, error) {
+	q, err := l.queuePolicyOf(queue)
+	if err != nil {
+		return QueuePolicy{}, err
+	}
+	return *q, nil
+}
+
 // queuePolicyOf returns the policy of a queue that a caller named.
 func (l *Layer) queuePolicyOf(queue string) (*QueuePolicy, error) {
 	if err := checkQueue(queue); err != nil {
