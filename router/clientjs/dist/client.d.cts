@@ -16,6 +16,8 @@ export declare class Client<M extends object = Record<string, any>> {
     on<K extends keyof M & string>(type: K, handler: (message: M[K], meta: Meta) => void): () => void;
     /** The messages of one group. The server's consumer decides what this connection joins. */
     group<G extends object = M>(name: string, options?: GroupOptions): Group<G>;
+    /** Lets go of a group that the page is done with: its handlers, loops and position. */
+    forget(name: string): void;
     /**
      * Sends data to the consumer's Receive, at most once. Without a connection it
      * waits for the next one. Throws a TidewayError (`full`, `closed`, `plain`).

@@ -94,6 +94,13 @@ export class Client<M extends object = Record<string, any>> {
     return g;
   }
 
+  /** Lets go of a group that the page is done with: its handlers, loops and position. */
+  forget(name: string): void {
+    this.#groups.get(name)?.end();
+    this.#groups.delete(name);
+    this.#joined.delete(name);
+  }
+
   /**
    * Sends data to the consumer's Receive, at most once. Without a connection it
    * waits for the next one. Throws a TidewayError (`full`, `closed`, `plain`).
@@ -240,7 +247,6 @@ export class Client<M extends object = Record<string, any>> {
   #opened(): void {
     this.#since = Date.now();
     this.#beat();
-    this.#to("open");
     for (const m of this.#queue.splice(0)) {
       try {
         this.#write(m);
@@ -248,6 +254,7 @@ export class Client<M extends object = Record<string, any>> {
         m.id ? this.#requests.get(m.id)?.reject(err) : this.#events.emit("error", err);
       }
     }
+    this.#to("open"); // whose handlers may send: that comes behind what waited
   }
 
   // Receiving

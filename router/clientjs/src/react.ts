@@ -18,7 +18,7 @@ export function useTideway<M extends object = Record<string, any>>(
   useEffect(() => {
     const made = connect<M>(url, { ...latest.current, manual: true });
     const off = made.on("state", (e) => setState(e.state));
-    setState(made.state);
+    setState("connecting");
     setClient(made);
     return () => {
       off();

@@ -72,6 +72,7 @@ test("what is sent while away waits, in order, and only so much of it", async (t
   thing.a = 2;
   c.send("text");
   const reply = c.request([3]);
+  c.on("state", ({ state }) => state === "open" && c.send("last"));
   assert.throws(() => c.send(4), (err) => err instanceof TidewayError && err.code === "full");
   await assert.rejects(c.request(5), { code: "full" });
   await w.settle();
@@ -80,18 +81,18 @@ test("what is sent while away waits, in order, and only so much of it", async (t
   w.last.say({ hello: { session: "abc", ping: 25, version: 1 } });
   assert.equal(c.session, "abc");
   const [, , , { id }] = w.last.frames;
-  assert.deepEqual(w.last.frames.slice(1), [{ data: { a: 1 } }, { data: "text" }, { id, data: [3] }]);
+  assert.deepEqual(w.last.frames.slice(1), [{ data: { a: 1 } }, { data: "text" }, { id, data: [3] }, { data: "last" }]);
   w.last.say({ reply: id, data: "yes" });
   assert.equal(await reply, "yes");
   w.last.drop();
   await w.pass(20_000);
   w.last.hello();
-  assert.deepEqual(w.last.frames, [{ resume: {}, session: "abc" }], "nothing is sent twice");
+  assert.deepEqual(w.last.frames, [{ resume: {}, session: "abc" }, { data: "last" }], "nothing is sent twice");
   w.last.bufferedAmount = 2 << 20;
   assert.throws(() => c.send(1), { code: "full" });
   w.last.closing();
   c.send("a socket that is closing takes nothing");
-  assert.equal(w.last.sent.length, 1);
+  assert.equal(w.last.sent.length, 2);
   w.last.readyState = 1;
   assert.throws(() => c.send(new Uint8Array(3)), { code: "full" });
   w.last.bufferedAmount = 0;
@@ -316,6 +317,31 @@ test("for await: leaving a loop, and a server that closes for good", async (t) =
   assert.deepEqual(seen, [1, "long 1", 2, "long 2", "long 3"]);
   w.last.drop(4003, "go");
   await assert.rejects(long, { code: "closed", message: "tideway: closed with 4003 go" });
+});
+
+test("a group that is forgotten: its loops end, and it is not resumed", async (t) => {
+  const w = world(t);
+  const c = connect("/ws/");
+  const job = c.group("job");
+  const loop = (async () => {
+    for await (const m of job) assert.equal(m, 1);
+  })();
+  const told = log(job, "message");
+  await w.settle();
+  w.last.hello();
+  w.last.say({ group: "job", at: "p1", data: 1 });
+  c.forget("job");
+  c.forget("nothing");
+  await loop;
+  w.last.drop();
+  await w.pass(500);
+  w.last.hello();
+  assert.deepEqual(w.last.frames[0].resume, {});
+  w.last.say({ group: "job", at: "p2", data: 2 });
+  assert.deepEqual(told, [1]);
+  assert.notEqual(c.group("job"), job);
+  assert.equal(c.group("job").at, "p2");
+  c.close();
 });
 
 test("open() begins a client that was made to wait", async (t) => {
