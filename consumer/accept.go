@@ -80,7 +80,7 @@ func (c *Conn) endAccept(subprotocol string, err error) error {
 	}
 	c.accepted, c.subprotocol = true, subprotocol
 	c.greet()
-	if c.events == nil {
+	if c.typ == nil {
 		c.request = nil
 		c.readAlong()
 	}
@@ -141,7 +141,7 @@ func (c *Conn) Close(code StatusCode, reason string) {
 // close closes a connection that was accepted. Mu is held.
 func (c *Conn) close(code StatusCode, reason string) {
 	if code != StatusServiceRestart && code != StatusGoingAway {
-		c.inbox.stop()
+		c.stop()
 	}
 	c.setup.Socket.Close(code, reason)
 }

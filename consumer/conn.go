@@ -1,10 +1,12 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"sync"
@@ -18,24 +20,29 @@ import (
 // refused, to its end. A consumer's handlers get it, one at a time; its methods
 // may be called from many goroutines.
 type Conn struct {
+	// The message table while messages may be forwarded; nil before and after.
+	// With the socket behind it, it is all that a delivery needs of a Conn, so
+	// they stand together: among many connections each line of memory is a miss.
+	forward atomic.Pointer[table]
+
 	setup  kept
 	params []Param
 	query  string
 	path   string
 	user   atomic.Pointer[User] // nil is the zero User
 
-	// The connection's life as a context: a Conn is that scope, and handlers
-	// run on goroutines that nobody with a context of his own starts.
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	waited func() bool // stops the wait for the end of Setup.Handshake; false: it has come
+	life   life
+	waited func() bool  // stops the wait for the end of Setup.Handshake; false: it has come
+	done   func(Result) // Run's
+	again  func()       // what a Poller calls
 
 	mu          sync.Mutex // guards all below
-	events      events     // who handles what arrives; nil in a Func
+	typ         lifecycle  // who handles what arrives; nil in a Func
+	state       any        // what typ made for this connection
 	request     *http.Request
 	header      http.Header   // of the response, until it is sent
 	accepting   chan struct{} // closed when the Accept that is under way is over; nil without one
+	maxGroups   int32
 	accepted    bool
 	refused     bool
 	preferred   string // the subprotocol that is chosen where Accept is implied
@@ -90,7 +97,6 @@ type kept struct {
 	Layer        *layer.Layer
 	Subprotocols []string
 	RemoteAddr   string
-	MaxGroups    int
 	Logger       *slog.Logger
 	Stats        *Stats
 	OnUser       func(old User)
@@ -110,19 +116,19 @@ type Stats struct {
 }
 
 func newConn(ctx context.Context, s Setup) *Conn {
-	ctx, cancel := context.WithCancel(ctx)
 	c := &Conn{
-		ctx:     ctx,
-		cancel:  cancel,
+		life:    life{base: ctx},
 		waited:  func() bool { return true },
 		params:  s.Params,
 		path:    s.Request.URL.Path,
 		query:   s.Request.URL.RawQuery,
 		request: s.Request,
 		header:  s.Header,
+
+		maxGroups: int32(min(cmp.Or(s.MaxGroups, defaultMaxGroups), math.MaxInt32)),
 	}
 	if s.Handshake != nil {
-		c.waited = context.AfterFunc(s.Handshake, cancel)
+		c.waited = context.AfterFunc(s.Handshake, c.life.cancel)
 	}
 	if u := s.User; !u.zero() { // a copy: a pointer into s would keep the request
 		c.user.Store(&u)
@@ -133,7 +139,7 @@ func newConn(ctx context.Context, s Setup) *Conn {
 	if s.Terms == nil {
 		s.Terms = noTerms
 	}
-	c.setup = kept{s.Socket, s.Layer, s.Subprotocols, s.RemoteAddr, s.MaxGroups, s.Logger, s.Stats, s.OnUser, s.Terms}
+	c.setup = kept{s.Socket, s.Layer, s.Subprotocols, s.RemoteAddr, s.Logger, s.Stats, s.OnUser, s.Terms}
 	return c
 }
 

@@ -61,6 +61,7 @@ func (c *Conn) maySpeak() bool {
 // theFlow returns the connection's flow, which it begins if need be. Mu is held.
 func (c *Conn) theFlow() *flow {
 	if c.flow == nil {
+		c.forward.Store(nil) // from now on each batch is looked at
 		c.flow = &flow{joins: map[string]*join{}}
 	}
 	return c.flow
@@ -94,7 +95,7 @@ func (c *Conn) offer(b []byte) { c.setup.Socket.Offer(prepareText(b)) }
 
 // tell is offer, for what follows from what the client sent: it does not hurry,
 // so that a client that floods us with refusals is slowed by its own reading.
-func (c *Conn) tell(b []byte) { c.setup.Socket.Send(c.ctx, prepareText(b)) }
+func (c *Conn) tell(b []byte) { c.setup.Socket.Send(&c.life, prepareText(b)) }
 
 // begin makes the request of the frame that is taken out of the inbox the current
 // one. Conn.mu is held.
@@ -185,7 +186,7 @@ func (c *Conn) understand(f Frame) (data Frame, id string, forReceive bool) {
 func (c *Conn) resume(cursors map[string]string, token string) {
 	session := ""
 	if token != "" && c.setup.Layer != nil {
-		ctx, cancel := context.WithTimeout(c.ctx, readRetryMost)
+		ctx, cancel := context.WithTimeout(&c.life, readRetryMost)
 		defer cancel()
 		id, err := c.setup.Layer.Verify(ctx, sessionPurpose, token)
 		if err == nil { // else it counts as another client

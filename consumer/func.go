@@ -11,8 +11,8 @@ import (
 // Func is an [App] that is one function, as http.HandlerFunc is a Handler: it
 // has its state in its variables and its clean-up in its defers, and asks for
 // what arrives by [Conn.Receive] or [Conn.Events]. A connection that it serves
-// costs two goroutines; those of a [Type] cost one, or none on a [Poller] that
-// is silent.
+// costs a goroutine more than that of a [Type], which has one, or none while a
+// [Poller] is silent.
 //
 // The function may go on for 10 s after its connection has ended, to work
 // through what the client sent last; then its context is cancelled. One that
@@ -81,12 +81,17 @@ func (c *Conn) Events(ctx context.Context) iter.Seq2[Event, error] {
 }
 
 // readAlong reads from the client beside a Func, so that the end is noticed and
-// pings are answered whether or not it receives. The goroutine ends with the
-// connection; finish waits for that. Mu is held.
+// pings are answered whether or not it receives: on a goroutine that ends with the
+// connection, or with a [Poller] as long as there is something to read. Finish
+// waits for the end. Mu is held.
 func (c *Conn) readAlong() {
 	c.inbox.arrived = make(chan struct{}, 1)
 	read := make(chan struct{})
 	c.inbox.read = read
+	if c.polls() {
+		go c.poll()
+		return
+	}
 	go func() {
 		defer close(read)
 		c.read()

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,7 +71,7 @@ func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
 }
 
 // mostGroups is how many groups the connection may be in; negative is no limit.
-func (c *Conn) mostGroups() int { return cmp.Or(c.setup.MaxGroups, defaultMaxGroups) }
+func (c *Conn) mostGroups() int { return int(c.maxGroups) }
 
 // isIn reports whether the connection is in a group, or on its way. Mu is held.
 func (c *Conn) isIn(group string) bool { return slices.Contains(c.groups, group) }

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"context"
 	"time"
 
 	"github.com/tideway-go/tideway/layer"
@@ -35,8 +34,10 @@ type inbox struct {
 	read    chan struct{} // closed when a Func's reader has ended; nil without one
 }
 
-// stop lets nothing more be handled.
-func (b *inbox) stop() {
+// stop lets nothing more be handled. Mu is held.
+func (c *Conn) stop() {
+	c.forward.Store(nil)
+	b := &c.inbox
 	b.stopped = true
 	b.frames = nil
 	b.release()
@@ -50,47 +51,55 @@ func (b *inbox) release() {
 	}
 }
 
-// events is an untyped consumer: what Type is under its type parameter.
-type events interface {
-	receive(ctx context.Context, c *Conn, f Frame) error
-	message(ctx context.Context, c *Conn, m *layer.Message) error
-	table() *table
-}
-
 // tap is the Conn as its channel sees it.
 type tap Conn
 
 var _ layer.GapTap = (*tap)(nil)
 
 // Offer forwards a batch straight to the client, if all of it is to be
-// forwarded. It runs on a dispatch shard of the layer and allocates nothing.
+// forwarded. It runs on a dispatch shard of the layer, takes no lock of the
+// connection's, and allocates nothing.
 func (t *tap) Offer(b *layer.Batch) bool {
 	c := (*Conn)(t)
-	c.mu.Lock()
-	rest, v1 := b, c.flow.speaks()
-	if c.flow != nil && len(c.flow.joins) > 0 {
-		if rest = c.flow.admit(b); rest == nil {
-			c.mu.Unlock()
+	table, rest, v1 := c.forward.Load(), b, false
+	if table == nil {
+		if table, rest, v1 = c.admit(b); rest == nil {
 			return true
 		}
 	}
-	e, open := c.events, c.inbox.open && !c.inbox.stopped
-	c.mu.Unlock()
-	if !open {
+	if table == nil {
 		return false
 	}
-	p := e.table().plan(rest, c.setup.Layer, v1)
+	p := table.plan(rest, c.setup.Layer, v1)
 	if p.queue {
 		return false
 	}
-	if p.unknown > 0 {
+	if p.unknown > 0 || len(p.problems) > 0 {
 		c.setup.Stats.Unknown.Add(int64(p.unknown))
+		p.tell(c.setup.Logger)
 	}
-	p.tell(c.setup.Logger)
 	if p.frames != nil && (p.sender == "" || !c.isMine(p.sender)) {
 		c.setup.Socket.Offer(p.frames) // an error means that the connection ends
 	}
 	return true
+}
+
+// admit is the way of a batch to a connection whose messages may not all be
+// forwarded as they come: the table is nil where handlers do not run, and rest
+// where nothing is left to deliver.
+func (c *Conn) admit(b *layer.Batch) (t *table, rest *layer.Batch, v1 bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rest = b
+	if c.flow != nil && len(c.flow.joins) > 0 {
+		if rest = c.flow.admit(b); rest == nil {
+			return nil, nil, false
+		}
+	}
+	if c.inbox.open && !c.inbox.stopped {
+		t = c.typ.table()
+	}
+	return t, rest, c.flow.speaks()
 }
 
 // Gapped takes the word that messages were lost on their way.
@@ -136,6 +145,9 @@ func (c *Conn) openInbox() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inbox.open = true
+	if !c.inbox.stopped && c.flow == nil {
+		c.forward.Store(c.typ.table())
+	}
 	c.inbox.arrived = nil // if an App around the Type accepted, it was read for a Func so far
 	c.request = nil
 	c.start()
@@ -225,9 +237,9 @@ func (c *Conn) drain() {
 	for {
 		switch e := c.next(); {
 		case e.Frame != nil:
-			c.fail(c.handled(guard(func() error { return c.events.receive(c.ctx, c, *e.Frame) })))
+			c.fail(c.handled(guard(func() error { return c.typ.receive(c.state, &c.life, c, *e.Frame) })))
 		case e.Message != nil:
-			c.fail(guard(func() error { return c.events.message(c.ctx, c, e.Message) }))
+			c.fail(guard(func() error { return c.typ.table().handle(c.state, &c.life, c, e.Message) }))
 		case c.rest():
 			finished = true
 			return

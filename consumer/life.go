@@ -54,16 +54,23 @@ const (
 func Run(ctx context.Context, app App, s Setup, done func(Result)) {
 	started := s.Started
 	c := newConn(ctx, s)
+	c.done = done
 	if started != nil {
 		started(c)
 	}
-	if t, ok := app.(opener); ok {
-		c.launch(t, done)
+	if t, ok := app.(lifecycle); ok {
+		c.launch(t)
 		return
 	}
+	c.conclude(func() error { return guard(func() error { return app.Serve(&c.life, c) }) })
+}
+
+// conclude runs the rest of the connection and tells how it ended, also when
+// the goroutine ends in rest.
+func (c *Conn) conclude(rest func() error) {
 	err := errGoexit
-	defer func() { done(c.finish(err)) }()
-	err = guard(func() error { return app.Serve(c.ctx, c) })
+	defer func() { c.done(c.finish(err)) }()
+	err = rest()
 }
 
 // guard makes an error of a panic.
@@ -106,24 +113,38 @@ func (c *Conn) read() {
 }
 
 // poll is read without a goroutine that waits: it is called again, on a new one,
-// when there is something to read, and runs over when the connection has ended.
-func (c *Conn) poll(p Poller, over func()) {
-	var again func()
-	again = func() {
-		for {
-			f, ok, err := p.Poll(again)
-			if err != nil {
-				c.end(err)
-				over()
-				return
-			}
-			if !ok {
-				return // another goroutine may be reading already
-			}
-			c.put(f)
+// when there is something to read. After the end of the connection it concludes
+// that of a Type, for which nobody else waits.
+func (c *Conn) poll() {
+	p := c.setup.Socket.(Poller)
+	for {
+		f, ok, err := p.Poll(c.again)
+		if err != nil {
+			c.end(err)
+			break
 		}
+		if !ok {
+			return // another goroutine may be reading already
+		}
+		c.put(f)
 	}
-	again()
+	c.mu.Lock()
+	read := c.inbox.read
+	c.mu.Unlock()
+	if read != nil {
+		close(read)
+		return
+	}
+	c.conclude(func() error { return c.live(&c.life, nil) })
+}
+
+// polls reports whether the socket is a [Poller], and prepares for it.
+func (c *Conn) polls() bool {
+	_, ok := c.setup.Socket.(Poller)
+	if ok {
+		c.again = c.poll
+	}
+	return ok
 }
 
 // readOut returns when the connection has ended, reading unless a Func's reader
@@ -152,7 +173,7 @@ func (c *Conn) end(err error) {
 		c.flow.cancel()
 	}
 	c.start()
-	if c.events == nil || !c.inbox.open { // a Func, or a Connect, may be at work
+	if c.typ == nil || !c.inbox.open { // a Func, or a Connect, may be at work
 		c.hurryLater()
 	}
 	c.mu.Unlock()
@@ -179,13 +200,13 @@ func (c *Conn) hurryLater() {
 // hurry ends the time that handlers have left after the connection's end.
 func (c *Conn) hurry() {
 	c.mu.Lock()
-	c.inbox.stop()
+	c.stop()
 	running := c.inbox.running
 	c.mu.Unlock()
 	if running {
 		c.Logger().Warn("consumer: a handler is still running though its client left; its context is cancelled now", "after", leaveGrace)
 	}
-	c.cancel()
+	c.life.cancel()
 }
 
 // settle waits until no handler runs, and lets none run any more.
@@ -196,6 +217,7 @@ func (c *Conn) settle() {
 		b := &c.inbox
 		if !b.running {
 			b.open = false
+			c.forward.Store(nil)
 			if c.hurrying != nil {
 				c.hurrying.Stop()
 			}
@@ -211,7 +233,7 @@ func (c *Conn) settle() {
 
 // finish does what is left to do when the App is through with the connection.
 func (c *Conn) finish(err error) Result {
-	defer c.cancel()
+	defer c.life.cancel()
 	if c.refuse() {
 		if c.ended() == nil {
 			c.end(&CloseError{Code: StatusAbnormalClosure})

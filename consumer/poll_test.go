@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -165,3 +166,40 @@ func TestPollerEnds(t *testing.T) {
 type readable struct{ *pollSocket }
 
 func (s *readable) Read() (Frame, error) { return s.fakeSocket.Read() }
+
+// A Func that waits for its next event has its own goroutine on a Poller, and no
+// other; it gets what comes, and learns of the end.
+func TestPollerUnderAFunc(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &pollSocket{fakeSocket: newFakeSocket()}
+		got := make(chan string, 10)
+		f := Func(func(ctx context.Context, c *Conn) error {
+			for e, err := range c.Events(ctx) {
+				if err != nil {
+					return err
+				}
+				got <- string(e.Frame.Data)
+			}
+			return nil
+		})
+		results := make(chan Result, 2)
+		before := runtime.NumGoroutine()
+		go Run(context.Background(), f, Setup{
+			Socket: s, Request: httptest.NewRequest("GET", "/", nil), Header: http.Header{}, Logger: slog.New(slog.DiscardHandler),
+		}, func(r Result) { results <- r })
+		for range 3 {
+			synctest.Wait()
+			if n := runtime.NumGoroutine() - before; n != 1 || s.ready == nil {
+				t.Fatalf("a silent connection of a Func has %d goroutines, parked %v; want its own alone", n, s.ready != nil)
+			}
+			s.wake(TextFrame("one"), TextFrame("two"))
+			if a, b := <-got, <-got; a != "one" || b != "two" {
+				t.Errorf("got %q, %q, want one, two", a, b)
+			}
+		}
+		s.Close(4000, "")
+		if r := <-results; !r.Accepted || r.Code != 4000 || r.Err != nil {
+			t.Errorf("result %+v, want accepted and 4000", r)
+		}
+	})
+}

@@ -36,7 +36,7 @@ func (c *Conn) authenticate(token string) error {
 	if check == nil {
 		return errNoTokens
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
+	ctx, cancel := context.WithTimeout(&c.life, authTimeout)
 	defer cancel()
 	old := c.User()
 	u, err := check(ctx, token)

@@ -25,7 +25,7 @@ func (c *Conn) replayOn() {
 	if f.replaying != nil || len(f.queue) == 0 || c.over != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
+	ctx, cancel := context.WithCancel(&c.life)
 	done := make(chan struct{})
 	f.replaying, f.cancel = done, cancel
 	go func() {

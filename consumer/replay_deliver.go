@@ -90,15 +90,15 @@ func (r *replayer) check() error {
 // a handler's.
 func (c *Conn) shape(m *layer.Message) (p *Prepared, handle bool) {
 	c.mu.Lock()
-	e, v1, own := c.events, c.flow.speaks(), c.isOwn(m.Header.Sender)
+	typ, v1, own := c.typ, c.flow.speaks(), c.isOwn(m.Header.Sender)
 	c.mu.Unlock()
 	switch {
 	case own:
 		return nil, false
-	case e == nil:
+	case typ == nil:
 		return nil, true // a Func's
 	}
-	t := e.table()
+	t := typ.table()
 	h := t.find(m.Type)
 	switch {
 	case h != nil && h.frame == nil:

@@ -43,7 +43,8 @@ type Socket interface {
 }
 
 // Poller is a Socket that can do without a goroutine while its client is
-// silent. A [Type] that is served directly uses it so.
+// silent. A [Type] that is served directly uses it so, and so does the reader
+// beside a [Func].
 type Poller interface {
 	Socket
 

@@ -53,36 +53,72 @@ type Type[C any] struct {
 
 // Serve implements [App].
 func (t Type[C]) Serve(ctx context.Context, c *Conn) error {
-	var s lifecycle
-	err := aside(func() error { return c.decide(ctx, t, &s) })
-	return c.live(ctx, s, err)
+	var began bool
+	err := aside(func() error { return c.decide(ctx, t, &began) })
+	if !began {
+		return err
+	}
+	return c.live(ctx, err)
 }
 
-// open makes the connection's state.
-func (t Type[C]) open(c *Conn) (lifecycle, error) {
-	s := &session[C]{typ: &t}
+// lifecycle is an untyped consumer type: what Type is under its type parameter.
+// state is a connection's own. One lifecycle serves all connections of its
+// route, in two parts: what decides about one needs a deep stack, which the
+// goroutine that then reads for the rest of the connection's life must not keep.
+type lifecycle interface {
+	open() (state any, l *layer.Layer)
+	declared() (groups, subprotocols []string)
+	table() *table
+	connect(state any, ctx context.Context, c *Conn) error
+	receive(state any, ctx context.Context, c *Conn, f Frame) error
+	disconnect(state any, ctx context.Context, c *Conn, code StatusCode)
+}
+
+func (t Type[C]) open() (state any, l *layer.Layer) {
+	var s *C
 	if t.New != nil {
-		s.state = t.New()
+		s = t.New()
 	}
-	if s.state == nil {
-		s.state = new(C)
+	if s == nil {
+		s = new(C)
 	}
-	return s, c.adopt(s, t.Layer)
+	return s, t.Layer
 }
 
-// opener is an untyped Type, which serves a connection in two parts: what
-// decides about it needs a deep stack, which the goroutine that then reads for
-// the rest of the connection's life must not keep.
-type opener interface {
-	open(c *Conn) (lifecycle, error)
+func (t Type[C]) declared() (groups, subprotocols []string) { return t.Groups, t.Subprotocols }
+
+func (t Type[C]) table() *table { return t.Messages.table.orNone() }
+
+func (t Type[C]) connect(state any, ctx context.Context, c *Conn) error {
+	if t.Connect == nil {
+		return nil
+	}
+	return t.Connect(state.(*C), ctx, c)
 }
 
-// adopt makes s the connection's consumer.
-func (c *Conn) adopt(s events, l *layer.Layer) error {
+func (t Type[C]) receive(state any, ctx context.Context, c *Conn, f Frame) error {
+	if t.Receive == nil {
+		return nil
+	}
+	return t.Receive(state.(*C), ctx, c, f)
+}
+
+func (t Type[C]) disconnect(state any, ctx context.Context, c *Conn, code StatusCode) {
+	if t.Disconnect == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+	defer cancel()
+	t.Disconnect(state.(*C), ctx, c, code)
+}
+
+// adopt makes t the connection's consumer.
+func (c *Conn) adopt(t lifecycle) error {
+	state, l := t.open()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.events != nil:
+	case c.typ != nil:
 		return errors.New("consumer: two Types cannot serve one connection")
 	case c.refused:
 		return ErrNotOpen
@@ -91,81 +127,37 @@ func (c *Conn) adopt(s events, l *layer.Layer) error {
 	case l != nil:
 		c.setup.Layer = l
 	}
-	c.events = s
+	c.typ, c.state = t, state
 	return nil
-}
-
-// session is one connection of a Type. It is all that is generic about it.
-type session[C any] struct {
-	typ   *Type[C]
-	state *C
-}
-
-func (s *session[C]) connect(ctx context.Context, c *Conn) error {
-	if s.typ.Connect == nil {
-		return nil
-	}
-	return s.typ.Connect(s.state, ctx, c)
-}
-
-func (s *session[C]) receive(ctx context.Context, c *Conn, f Frame) error {
-	if s.typ.Receive == nil {
-		return nil
-	}
-	return s.typ.Receive(s.state, ctx, c, f)
-}
-
-func (s *session[C]) message(ctx context.Context, c *Conn, m *layer.Message) error {
-	return s.typ.Messages.table.orNone().handle(s.state, ctx, c, m)
-}
-
-func (s *session[C]) table() *table { return s.typ.Messages.table.orNone() }
-
-func (s *session[C]) disconnect(ctx context.Context, c *Conn, code StatusCode) {
-	if s.typ.Disconnect == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
-	defer cancel()
-	s.typ.Disconnect(s.state, ctx, c, code)
-}
-
-func (s *session[C]) declared() (groups, subprotocols []string) {
-	return s.typ.Groups, s.typ.Subprotocols
-}
-
-// lifecycle is one connection of an untyped consumer type.
-type lifecycle interface {
-	events
-	declared() (groups, subprotocols []string)
-	connect(ctx context.Context, c *Conn) error
-	disconnect(ctx context.Context, c *Conn, code StatusCode)
 }
 
 // launch serves a Type, on this goroutine up to the decision, and then on a
 // fresh one.
-func (c *Conn) launch(t opener, done func(Result)) {
-	var s lifecycle
+func (c *Conn) launch(t lifecycle) {
+	var began bool
 	err := errGoexit
-	rest := func() {
-		decision := err
-		err = errGoexit // what Disconnect may still do
-		defer func() { done(c.finish(err)) }()
-		err = c.live(c.ctx, s, decision)
-	}
 	defer func() { // Connect may have ended the goroutine
-		p, polls := c.setup.Socket.(Poller)
 		switch {
+		case !began:
+			c.conclude(func() error { return err })
 		case err != nil:
-			rest()
-		case polls:
-			c.openInbox()
-			go c.poll(p, rest)
+			c.conclude(func() error { return c.live(&c.life, err) })
 		default:
-			go rest()
+			go c.serve()
 		}
 	}()
-	err = guard(func() error { return c.decide(c.ctx, t, &s) })
+	err = guard(func() error { return c.decide(&c.life, t, &began) })
+}
+
+// serve runs a Type's connection from its acceptance on. With a [Poller] it
+// returns at once.
+func (c *Conn) serve() {
+	if c.polls() {
+		c.openInbox()
+		c.poll()
+		return
+	}
+	c.conclude(func() error { return c.live(&c.life, nil) })
 }
 
 // aside runs f on a goroutine of its own and waits for it.
@@ -183,29 +175,26 @@ func aside(f func() error) error {
 // decide runs Connect and accepts. began is set once Disconnect is due. Its
 // error refuses the connection; where Connect accepted by itself, it ends it
 // like any handler's.
-func (c *Conn) decide(ctx context.Context, t opener, began *lifecycle) error {
-	s, err := t.open(c)
-	if err != nil {
+func (c *Conn) decide(ctx context.Context, t lifecycle, began *bool) error {
+	if err := c.adopt(t); err != nil {
 		return err
 	}
-	groups, subprotocols := s.declared()
+	groups, subprotocols := t.declared()
 	c.prefer(subprotocols)
 	if err := c.declare(ctx, groups); err != nil {
 		return err
 	}
-	*began = s
-	if err := s.connect(ctx, c); err != nil {
+	*began = true
+	if err := t.connect(c.state, ctx, c); err != nil {
 		return err
 	}
 	return c.accept(c.implied())
 }
 
-// live runs a connection from the decision, whose outcome is err, to its end.
-func (c *Conn) live(ctx context.Context, s lifecycle, err error) error {
-	if s == nil {
-		return err
-	}
-	defer c.disconnect(ctx, s)
+// live runs a connection whose Connect began, from the decision, whose outcome is
+// err, to its end.
+func (c *Conn) live(ctx context.Context, err error) error {
+	defer c.disconnect(ctx)
 	if err != nil && c.refuse() {
 		return err
 	}
@@ -227,13 +216,13 @@ func (c *Conn) declare(ctx context.Context, groups []string) error {
 
 // disconnect ends what decide began. It is deferred, so that it runs whatever
 // happens.
-func (c *Conn) disconnect(ctx context.Context, s lifecycle) {
+func (c *Conn) disconnect(ctx context.Context) {
 	if c.ended() == nil { // refused
 		c.end(&CloseError{Code: StatusAbnormalClosure})
 	}
 	c.settle()
 	code := c.ended().Code
-	if err := guard(func() error { s.disconnect(ctx, c, code); return nil }); err != nil {
+	if err := guard(func() error { c.typ.disconnect(c.state, ctx, c, code); return nil }); err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.failed = errors.Join(c.failed, err)

@@ -79,7 +79,7 @@ func Handle(ctx context.Context, a App, w Work) error {
 // newWorkConn makes the Conn of a queued message.
 func newWorkConn(ctx context.Context, w Work) *Conn {
 	d := w.Delivery
-	c := &Conn{ctx: ctx, cancel: func() {}, waited: func() bool { return true }, path: d.Queue, accepted: true}
+	c := &Conn{life: life{base: ctx}, waited: func() bool { return true }, path: d.Queue, accepted: true, maxGroups: defaultMaxGroups}
 	c.setup = kept{Socket: &bench{w}, Layer: w.Layer, Logger: w.Logger, Stats: new(Stats)}
 	return c
 }

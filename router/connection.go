@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/router/internal/socket"
@@ -24,9 +23,11 @@ type connection struct {
 	// Guarded by registry.mu.
 	conn    *consumer.Conn // nil until Run has begun
 	first   *consumer.User // who it was then; nil before authentication and once Run has begun
-	user    string         // by whom it is counted
 	closing *consumer.CloseError
-	recheck time.Time // when the credentials are to be looked at; zero is never
+	user    string // by whom it is counted
+	recheck int64  // when the credentials are to be looked at, in milliseconds since 1970; 0 is never
+
+	prev, next *connection // of the same user
 }
 
 var _ consumer.Poller = (*connection)(nil)

@@ -1,4 +1,4 @@
-//go:build linux && !386 && !s390x
+//go:build linux && !386 && !s390x && !tideway_goroutines
 
 package router_test
 
@@ -17,14 +17,14 @@ import (
 	"github.com/tideway-go/tideway/router"
 )
 
-// With Options.Polling a silent connection has no goroutine; it hears its group,
+// A silent connection has no goroutine; it hears its group,
 // its messages are handled, and its Disconnect runs, whoever ends it.
 func TestPolling(t *testing.T) {
 	const n = 100
 	var ended atomic.Int32
 	typ := chat
 	typ.Disconnect = func(*room, context.Context, *consumer.Conn, consumer.StatusCode) { ended.Add(1) }
-	s := open(t, router.Table{"/{room}": typ}, &router.Options{Polling: true, MaxPerAddress: -1})
+	s := open(t, router.Table{"/{room}": typ}, &router.Options{MaxPerAddress: -1})
 	server := httptest.NewServer(s)
 	defer server.Close()
 	url := strings.Replace(server.URL, "http", "ws", 1) + "/lobby"

@@ -64,7 +64,7 @@ func (g *registry) due(now time.Time) (out []*connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.all {
-		if c.conn != nil && !c.recheck.IsZero() && !now.Before(c.recheck) {
+		if c.conn != nil && c.recheck != 0 && now.UnixMilli() >= c.recheck {
 			out = append(out, c)
 		}
 	}

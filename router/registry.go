@@ -2,6 +2,8 @@ package router
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -20,15 +22,23 @@ type registry struct {
 	empty   chan struct{} // closed when nothing is left of any connection after drained
 	left    int           // connections of which something is left
 	all     map[*connection]struct{}
-	users   map[string]map[*connection]struct{}
+	users   map[string]ofUser
 	from    map[string]int // connections by address
+}
+
+// ofUser is the connections of one user: a list through connection.next, since a
+// map for each of many users with one connection would be larger than all else
+// that is known of it.
+type ofUser struct {
+	first *connection
+	n     int
 }
 
 func (g *registry) init(set *settings) {
 	g.set = set
 	g.empty = make(chan struct{})
 	g.all = map[*connection]struct{}{}
-	g.users = map[string]map[*connection]struct{}{}
+	g.users = map[string]ofUser{}
 	g.from = map[string]int{}
 }
 
@@ -70,7 +80,7 @@ func (g *registry) enter(c *connection) (*consumer.DenyError, string) {
 func (g *registry) identify(c *connection, u consumer.User) (*consumer.DenyError, string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n := len(g.users[u.ID]); !u.Anonymous() && over(n, g.set.MaxPerUser) {
+	if n := g.users[u.ID].n; !u.Anonymous() && over(n, g.set.MaxPerUser) {
 		return tooMany("too many connections of this user"), fmt.Sprintf("%d connections of the user %q are open (Options.MaxPerUser)", n, u.ID)
 	}
 	c.first = &u
@@ -97,32 +107,57 @@ func siteOf(address string) string {
 
 // count books a connection under its user. Mu is held.
 func (g *registry) count(c *connection, u consumer.User) {
-	if old := g.users[c.user]; old != nil {
-		if delete(old, c); len(old) == 0 {
-			delete(g.users, c.user)
-		}
+	if c.user != "" {
+		g.unlink(c)
 	}
-	c.user = u.ID
-	if u.Anonymous() {
-		c.recheck = time.Time{}
-		return
+	c.user, c.recheck = u.ID, 0
+	if !u.Anonymous() {
+		g.link(c)
+		c.recheck = g.nextRecheck(u)
 	}
-	if g.users[u.ID] == nil {
-		g.users[u.ID] = map[*connection]struct{}{}
-	}
-	g.users[u.ID][c] = struct{}{}
-	c.recheck = g.nextRecheck(u)
 }
 
-// nextRecheck is when a user is to be looked at again.
-func (g *registry) nextRecheck(u consumer.User) time.Time {
+// link puts c into its user's list. Mu is held.
+func (g *registry) link(c *connection) {
+	list := g.users[c.user]
+	if c.next = list.first; c.next != nil {
+		c.next.prev = c
+	}
+	g.users[c.user] = ofUser{c, list.n + 1}
+}
+
+// unlink takes c out of its user's list. Mu is held.
+func (g *registry) unlink(c *connection) {
+	list := g.users[c.user]
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		list.first = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.prev, c.next = nil, nil
+	if list.n--; list.n == 0 {
+		delete(g.users, c.user)
+	} else {
+		g.users[c.user] = list
+	}
+}
+
+// nextRecheck is when a user is to be looked at again, as connection.recheck has
+// it.
+func (g *registry) nextRecheck(u consumer.User) int64 {
 	next := u.Expires
 	if g.set.RecheckEvery > 0 {
 		if t := time.Now().Add(g.set.RecheckEvery); next.IsZero() || t.Before(next) {
 			next = t
 		}
 	}
-	return next
+	if next.IsZero() {
+		return 0
+	}
+	return next.Add(time.Millisecond - 1).UnixMilli() // not before it
 }
 
 // move books a connection anew after its user changed.
@@ -160,11 +195,7 @@ func (g *registry) gone() {
 func (g *registry) close(user string, match func(consumer.User) bool, e *consumer.CloseError) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	from := g.all
-	if user != "" {
-		from = g.users[user]
-	}
-	for c := range from {
+	for c := range g.of(user) {
 		if match(c.who()) {
 			c.close(e)
 			n++
@@ -182,9 +213,20 @@ const (
 	returnRate    = 1000
 )
 
+// of yields the connections of a user, or with "" all. Mu is held.
+func (g *registry) of(user string) iter.Seq[*connection] {
+	if user == "" {
+		return maps.Keys(g.all)
+	}
+	return func(yield func(*connection) bool) {
+		for c := g.users[user].first; c != nil && yield(c); c = c.next {
+		}
+	}
+}
+
 // close ends a connection, which does not wait. Registry.mu is held.
 func (c *connection) close(e *consumer.CloseError) {
-	c.recheck = time.Time{}
+	c.recheck = 0
 	if c.conn != nil {
 		if e.Code == consumer.StatusServiceRestart {
 			latest := soonestReturn + time.Duration(len(c.router.conns.all))*time.Second/returnRate

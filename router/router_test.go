@@ -3,7 +3,6 @@ package router_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +74,6 @@ func join(t *testing.T, bus *membus.Bus, table router.Table, opts *router.Option
 	if opts != nil {
 		o = *opts
 	}
-	o.Polling = o.Polling || os.Getenv("TIDEWAY_TEST_POLLING") != "" // as CI runs the tests once more
 	o.Logger = slog.New(slog.NewTextHandler(s.log, nil))
 	var err error
 	if s.layer, err = layer.New(bus, &layer.Options{Logger: o.Logger}); err != nil {

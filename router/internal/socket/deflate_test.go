@@ -405,7 +405,7 @@ func TestSocketSize(t *testing.T) {
 
 // A header of the caller's cannot agree to what the client did not offer.
 func TestForeignExtensionHeader(t *testing.T) {
-	e, err := newEngine(&Options{DeflateFrom: 1})
+	e, err := NewEngine(&Options{DeflateFrom: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

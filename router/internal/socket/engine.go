@@ -17,6 +17,7 @@ type Engine struct {
 	opts    Options
 	limits  limits
 	start   time.Time
+	stay    time.Duration // see package variable stay
 	poller  poller
 	readers readers
 
@@ -39,7 +40,8 @@ func NewEngine(o *Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{opts: opts, limits: newLimits(&opts), start: time.Now(), stop: make(chan struct{})}
+	opts.Polling = polling(opts.Polling)
+	e := &Engine{opts: opts, limits: newLimits(&opts), start: time.Now(), stay: stay, stop: make(chan struct{})}
 	e.newWheel()
 	return e, nil
 }

@@ -166,7 +166,7 @@ func fuzzServer(f *testing.F, deflateFrom int, request string) {
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
-	e, err := newEngine(&Options{DeflateFrom: deflateFrom, CloseTimeout: 50 * time.Millisecond, WriteTimeout: time.Second, MessageTimeout: time.Second, PingInterval: -1})
+	e, err := NewEngine(&Options{DeflateFrom: deflateFrom, CloseTimeout: 50 * time.Millisecond, WriteTimeout: time.Second, MessageTimeout: time.Second, PingInterval: -1})
 	if err != nil {
 		f.Fatal(err)
 	}

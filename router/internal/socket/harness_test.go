@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -36,10 +35,6 @@ type server struct {
 	done    sync.WaitGroup
 }
 
-// polling has the tests run with Options.Polling, which is how CI runs them a
-// second time.
-func polling() bool { return os.Getenv("TIDEWAY_TEST_POLLING") != "" }
-
 // next is the next message, by Poll: where that does not wait, next does.
 func next(s *Socket) (consumer.Frame, error) {
 	for {
@@ -50,16 +45,6 @@ func next(s *Socket) (consumer.Frame, error) {
 		}
 		<-ready
 	}
-}
-
-// newEngine makes one in the mode of the tests.
-func newEngine(o *Options) (*Engine, error) {
-	var c Options
-	if o != nil {
-		c = *o
-	}
-	c.Polling = c.Polling || polling()
-	return NewEngine(&c)
 }
 
 // app is what runs on a connection. It returns Read's error.
@@ -84,7 +69,7 @@ func newServer(t testing.TB, o *Options, run app) *server {
 
 func unstarted(t testing.TB, o *Options, run app) *server {
 	t.Helper()
-	e, err := newEngine(o)
+	e, err := NewEngine(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +338,7 @@ func (p *pipes) dial(t testing.TB) net.Conn {
 // finish with the returned function.
 func inBubble(t testing.TB, o *Options, run app) (s *server, p *pipes, finish func()) {
 	t.Helper()
-	e, err := newEngine(o)
+	e, err := NewEngine(o)
 	if err != nil {
 		t.Fatal(err)
 	}

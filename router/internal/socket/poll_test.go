@@ -1,4 +1,4 @@
-//go:build linux && !386 && !s390x
+//go:build linux && !386 && !s390x && !tideway_goroutines
 
 package socket
 
@@ -57,6 +57,7 @@ func newPolled(t testing.TB, o Options) *server {
 	s := unstarted(t, &o, echo)
 	s.engine.Close()
 	s.engine = e
+	e.stay = 0
 	s.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sock, err := e.Upgrade(w, r, "")
 		if err != nil {
@@ -445,8 +446,11 @@ func FuzzPolledFrames(f *testing.F) {
 }
 
 // BenchmarkPollEcho is a message there and back, with a wake-up.
-func BenchmarkPollEcho(b *testing.B) {
+func BenchmarkPollEcho(b *testing.B) { benchmarkEcho(b, 0) }
+
+func benchmarkEcho(b *testing.B, stay time.Duration) {
 	s := newPolled(b, Options{MessageRate: -1, FrameRate: -1, ByteRate: -1})
+	s.engine.stay = stay
 	cl := dial(b, s)
 	cl.SetDeadline(noDeadline)
 	msg := []byte(text(string(make([]byte, 100))))
@@ -461,3 +465,7 @@ func BenchmarkPollEcho(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLingerEcho is the same for a client that talks all the time: there is
+// no wake-up, since its reader waits.
+func BenchmarkLingerEcho(b *testing.B) { benchmarkEcho(b, stay) }

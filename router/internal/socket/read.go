@@ -30,6 +30,18 @@ func (w *wire) back() {
 	}
 	w.heard.Store(int64(now))
 	w.away.Store(false)
+	if w.nowait && w.parkAt < now {
+		w.parkAt = w.lingerUntil(now)
+	}
+}
+
+// lingerUntil is until when a client is waited for that sent a message just
+// before now, 0 where that is over.
+func (w *wire) lingerUntil(now time.Duration) time.Duration {
+	if until := w.left + w.e.stay; until > now {
+		return until
+	}
+	return 0
 }
 
 // leave is called when the reader has a message to work on.
@@ -74,7 +86,7 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) take(p []byte) (int, error) {
 	if w.early == nil {
 		if w.nowait && !w.in.busy {
-			return w.takeNow(p)
+			return w.takeSoon(p)
 		}
 		w.dry = false
 		return w.Conn.Read(p)
@@ -84,6 +96,24 @@ func (w *wire) take(p []byte) (int, error) {
 		w.early = nil
 	}
 	return n, nil
+}
+
+// takeSoon reads what comes before it is time to park. A client that sends much
+// is not worth a wake-up for each message. The deadline is moved when it passes,
+// not with each message.
+func (w *wire) takeSoon(p []byte) (int, error) {
+	for w.parkAt != 0 {
+		w.dry = false
+		n, err := w.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		w.parkAt = w.lingerUntil(w.e.now())
+		if !w.arm() {
+			return 0, errEnded
+		}
+	}
+	return w.takeNow(p)
 }
 
 // takeNow reads from the transport what is there, or returns errIdle.
@@ -102,13 +132,16 @@ func (w *wire) takeNow(p []byte) (int, error) {
 	return 0, errIdle
 }
 
-// arm sets the read deadline while a message is incomplete, and takes it away
-// between messages. It reports false once the connection has ended: then the
+// arm sets the read deadline: while a message is incomplete that for its end, and
+// between messages that for parking, if any. It reports false once the connection has ended: then the
 // deadline is Close's.
 func (w *wire) arm() bool {
 	want := time.Duration(0)
-	if w.in.busy && w.e.opts.MessageTimeout > 0 {
-		want = w.in.since
+	switch {
+	case w.in.busy && w.e.opts.MessageTimeout > 0:
+		want = w.in.since + w.e.opts.MessageTimeout
+	case !w.in.busy && w.nowait:
+		want = w.parkAt
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -119,7 +152,7 @@ func (w *wire) arm() bool {
 		w.armed = want
 		var by time.Time
 		if want != 0 {
-			by = w.e.at(want + w.e.opts.MessageTimeout)
+			by = w.e.at(want)
 		}
 		w.SetReadDeadline(by)
 	}
@@ -129,7 +162,7 @@ func (w *wire) arm() bool {
 // readFailed returns the error for the library, after it ended the connection
 // when the deadline that passed was the message's.
 func (w *wire) readFailed(err error) error {
-	if w.armed != 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+	if w.in.busy && w.armed != 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		w.close(consumer.StatusPolicyViolation, "a message was not complete "+w.e.opts.MessageTimeout.String()+" after its first byte")
 	}
 	return err

@@ -108,7 +108,7 @@ func (s *Socket) Offer(p *consumer.Prepared) error { return s.wire.offer(s.frame
 // frames returns p in the form that was agreed on with the client. The first of
 // a message's receivers that agreed to compression does it for all.
 func (s *Socket) frames(p *consumer.Prepared) []byte {
-	if s.wire.in.deflate == nil {
+	if !s.wire.deflates {
 		return p.Bytes()
 	}
 	return p.Deflated(s.wire.e.opts.DeflateFrom)

@@ -47,7 +47,7 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 	s := h.socket
 	s.reader.ws = ws
 	if w.Header().Get(extensions) != "" {
-		s.wire.in.deflate = new(deflation)
+		s.wire.deflates, s.wire.in.deflate = true, new(deflation)
 	}
 	ws.SetReadLimit(s.wire.readLimit())
 	if !e.add(s) {

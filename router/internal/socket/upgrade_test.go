@@ -316,7 +316,7 @@ func TestNoLeak(t *testing.T) {
 	warm := dial(t, s)
 	warm.send(text("x"))
 	warm.next()
-	if sock := s.socket(t); polling() {
+	if sock := s.socket(t); polling(false) {
 		until(t, "the poller runs", func() bool { sock.wire.mu.Lock(); defer sock.wire.mu.Unlock(); return sock.wire.polled })
 	}
 	warm.send(closing(1000, ""))

@@ -21,24 +21,27 @@ var past = time.Unix(1, 0)
 // Its Read judges what the client sends; its Write gets the library's control
 // frames only. Messages come by offer and send.
 type wire struct {
-	net.Conn
-	e *Engine
-
 	// mu guards what follows, up to the reader's part, and the order of all
 	// that is written. Nothing that may wait is called while it is held.
+	//
+	// A delivery to a client that reads needs the first 64 bytes alone.
 	mu       sync.Mutex
 	verdict  *consumer.CloseError // why the connection ended; nothing is queued after it
-	fd       int                  // for sendNow, recvNow and the poller; -1 is none
-	queue    [][]byte             // what the socket did not take
+	e        *Engine              // constant
 	queued   int                  // bytes in queue and in flight
-	inFlight int                  // bytes that the flush goroutine is writing
-	parked   func()               // to be run when there is something to read; nil while somebody reads
+	fd       int                  // for sendNow, recvNow and the poller; -1 is none
+	deflates bool                 // compression was agreed on; constant
 	dead     bool                 // the transport is of no more use
 	partial  bool                 // queue begins with the rest of a frame
 	flushing bool                 // the flush goroutine runs, and owns the socket
 	polled   bool                 // the poller knows the descriptor
+	queue    [][]byte             // what the socket did not take
+	inFlight int                  // bytes that the flush goroutine is writing
+	parked   func()               // to be run when there is something to read; nil while somebody reads
 	drainBy  time.Duration        // when the queue of an ended connection must be gone
 	moved    chan struct{}        // closed when the queue gets shorter; nil while nobody waits
+
+	net.Conn // what was hijacked; constant
 
 	heard atomic.Int64 // when the client was last known to live, on the engine's clock
 	away  atomic.Bool  // nobody reads, so that a silence says nothing
@@ -49,7 +52,8 @@ type wire struct {
 	dry    bool          // nothing is left in the kernel's buffer, as far as is known
 	early  *[]byte       // what the client sent behind its handshake; nil once it is read
 	left   time.Duration // when away began
-	armed  time.Duration // the start of the message that the read deadline is for; 0 is none
+	armed  time.Duration // the read deadline; 0 is none
+	parkAt time.Duration // until when a client that has sent something is waited for, though nowait; 0 is not at all
 	in     inbound
 }
 
