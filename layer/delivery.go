@@ -26,6 +26,10 @@ type Delivery struct {
 	// Release does not count.
 	Attempt int
 
+	// Lost says how many of the attempts before ended without a word, because the
+	// worker died, hung or lost the network.
+	Lost int
+
 	// Stored is when the message was put into the queue, or when it was due.
 	Stored time.Time
 
@@ -62,7 +66,7 @@ func (l *Layer) Take(ctx context.Context, queue string) (*Delivery, error) {
 		}
 		d := &Delivery{
 			Message: Message{Data: t.Packet.Data, Header: t.Packet.Header.given()}, Queue: queue,
-			Attempt: t.Attempt, Stored: t.Stored, Priority: t.Priority, policy: policy, lease: t.Lease,
+			Attempt: t.Attempt, Lost: t.Lost, Stored: t.Stored, Priority: t.Priority, policy: policy, lease: t.Lease,
 		}
 		if l.fit(ctx, d) {
 			l.stats.delivered.Add(1)
@@ -123,7 +127,12 @@ func (d *Delivery) Retry(ctx context.Context, after time.Duration, reason string
 // been taken: the attempt does not count. It is for a worker that has to stop.
 // Errors: those of [Delivery.Ack].
 func (d *Delivery) Release(ctx context.Context) error {
-	return d.settle(func() error { return d.lease.Release(ctx) })
+	return d.Postpone(ctx, 0)
+}
+
+// Postpone is [Delivery.Release] for after a pause.
+func (d *Delivery) Postpone(ctx context.Context, after time.Duration) error {
+	return d.settle(func() error { return d.lease.Release(ctx, min(max(after, 0), longest)) })
 }
 
 // Bury sends the message to the dead letters, with a reason of which 1,000 bytes

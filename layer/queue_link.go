@@ -61,6 +61,7 @@ type Placing struct {
 type Taken struct {
 	Packet   Packet // its Data may be no message
 	Attempt  int    // 1 is the first; attempts that were released do not count
+	Lost     int    // of the attempts before, how many ended because the lease did
 	Stored   time.Time
 	Priority Priority
 	Lease    Lease
@@ -73,10 +74,10 @@ type Lease interface {
 	// lost, the message comes again.
 	Done(ctx context.Context) error
 
-	// Return gives the message back, for after the pause. Release gives it back
-	// at once and takes the attempt back.
+	// Return gives the message back, for after the pause: the attempt failed.
+	// Release does so and takes the attempt back.
 	Return(ctx context.Context, pause time.Duration) error
-	Release(ctx context.Context) error
+	Release(ctx context.Context, pause time.Duration) error
 
 	// Bury moves the message to the dead letters, so that it is in one of the
 	// two places at any time.

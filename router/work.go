@@ -109,6 +109,8 @@ type worker struct {
 	hung  atomic.Int64 // handlers that nobody waits for any more
 	most  int64        // how many that may be
 
+	suspect sync.Mutex // held while a suspect message is handled
+
 	// The life of Work's call, which its slots look at.
 	taking context.Context
 	stop   context.CancelCauseFunc
@@ -178,7 +180,7 @@ func (w *worker) slot(handling context.Context, queue string, app consumer.App) 
 		switch {
 		case err == nil:
 			t := task{worker: w, app: app, delivery: d, log: w.opts.Logger.With("queue", queue, "type", d.Type, "attempt", d.Attempt)}
-			t.run(handling)
+			w.admit(&t, func() { t.run(handling) })
 		case w.taking.Err() != nil:
 		case errors.Is(err, layer.ErrClosed):
 			w.stop(fmt.Errorf("router: work: %w", err))
@@ -187,6 +189,28 @@ func (w *worker) slot(handling context.Context, queue string, app consumer.App) 
 			w.rest(takePause/2 + rand.N(takePause))
 		}
 	}
+}
+
+// suspectAfter is how many attempts without a word make a message suspect of
+// killing its workers.
+const suspectAfter = 2
+
+// admit runs f, unless the message is suspect and another one is at work: those
+// that were at work beside a message that kills its workers must not be beside it
+// each time, or all of them would use up their attempts together.
+func (w *worker) admit(t *task, f func()) {
+	if t.delivery.Lost < suspectAfter {
+		f()
+		return
+	}
+	if !w.suspect.TryLock() {
+		wait := min(t.delivery.Policy().AckWait/4, 5*time.Second)
+		t.settle(func(ctx context.Context) error { return t.delivery.Postpone(ctx, wait/2+rand.N(wait)) })
+		return
+	}
+	defer w.suspect.Unlock()
+	t.log.Warn("router: workers died with this message, or lost the network", "times", t.delivery.Lost)
+	f()
 }
 
 func (w *worker) rest(d time.Duration) {

@@ -29,6 +29,9 @@ func silentWorker(t *trial) {
 	t.enqueue(a, "work.1", 1, nil)
 	lost := t.take(a, "work.1", 1, 1)
 	d := t.take(b, "work.1", 1, 2)
+	if d.Lost != 1 {
+		t.Errorf("%d attempts were lost, want 1", d.Lost)
+	}
 	for what, err := range map[string]error{
 		"Extend": lost.Extend(t.ctx), "Ack": lost.Ack(t.ctx), "Retry": lost.Retry(t.ctx, 0, "x"),
 		"Release": lost.Release(t.ctx), "Bury": lost.Bury(t.ctx, "x"),
@@ -67,6 +70,9 @@ func retried(t *trial) {
 	for attempt := 3; attempt <= 5; attempt++ {
 		t.must(d.Retry(t.ctx, 0, "not yet"))
 		d = t.take(a, "work.1", 1, attempt)
+	}
+	if d.Lost != 0 {
+		t.Errorf("%d attempts that failed count as lost", d.Lost)
 	}
 	if !d.Final() {
 		t.Error("the fifth attempt is not the last one")
@@ -223,7 +229,12 @@ func released(t *trial) {
 	}
 	t.must(t.take(b, "work.1", 1, 1).Retry(t.ctx, 0, "x"))
 	t.must(t.take(b, "work.1", 1, 2).Release(t.ctx))
+	start := time.Now()
+	t.must(t.take(a, "work.1", 1, 2).Postpone(t.ctx, 300*time.Millisecond))
 	d := t.take(a, "work.1", 1, 2)
+	if took := time.Since(start); took < 300*time.Millisecond || d.Lost != 0 {
+		t.Errorf("it came again after %v, and counts %d attempts as lost", took, d.Lost)
+	}
 	t.must(d.Ack(t.ctx))
 	t.is("Release of what is done", d.Release(t.ctx), layer.ErrStale)
 }

@@ -66,10 +66,10 @@ func (w *work) take(l *link, queue string, told chan struct{}) (*layer.Taken, er
 		t.attempt++
 		t.turn++
 		q.held++
-		t.hold(q, w, q.policy.AckWait)
+		t.hold(q, w, q.policy.AckWait, true)
 		return &layer.Taken{
 			Packet:  layer.Packet{Data: bytes.Clone(t.packet.Data), Header: t.packet.Header},
-			Attempt: t.attempt, Stored: t.stored, Priority: t.priority,
+			Attempt: t.attempt, Lost: t.lost, Stored: t.stored, Priority: t.priority,
 			Lease: &lease{l, queue, q, t, t.turn},
 		}, nil
 	}
@@ -93,8 +93,8 @@ func (w *work) giveUp(queue string, told chan struct{}) {
 }
 
 // hold puts a task aside until d has passed: then it waits for a worker again.
-// Mu is held.
-func (t *task) hold(q *tasks, w *work, d time.Duration) {
+// If it is leased meanwhile, it was lost then. Mu is held.
+func (t *task) hold(q *tasks, w *work, d time.Duration, leased bool) {
 	if t.timer != nil {
 		t.timer.Stop()
 	}
@@ -104,6 +104,9 @@ func (t *task) hold(q *tasks, w *work, d time.Duration) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if t.turn == turn && !time.Now().Before(t.until) {
+			if leased {
+				t.lost++
+			}
 			t.back(q)
 		}
 	})
@@ -158,18 +161,24 @@ func (l *lease) Return(_ context.Context, pause time.Duration) error {
 	w := &l.link.bus.work
 	defer w.mu.Unlock()
 	l.task.turn++
-	l.task.hold(l.tasks, w, pause)
+	l.task.hold(l.tasks, w, pause, false)
 	return nil
 }
 
 // Release implements layer.Lease.
-func (l *lease) Release(context.Context) error {
+func (l *lease) Release(_ context.Context, pause time.Duration) error {
 	if err := l.begin(); err != nil {
 		return err
 	}
-	defer l.link.bus.work.mu.Unlock()
-	l.task.timer.Stop()
+	w := &l.link.bus.work
+	defer w.mu.Unlock()
 	l.task.attempt--
+	if pause > 0 {
+		l.task.turn++
+		l.task.hold(l.tasks, w, pause, false)
+		return nil
+	}
+	l.task.timer.Stop()
 	l.task.back(l.tasks)
 	return nil
 }
@@ -181,7 +190,7 @@ func (l *lease) Extend(context.Context) error {
 	}
 	w := &l.link.bus.work
 	defer w.mu.Unlock()
-	l.task.hold(l.tasks, w, l.tasks.policy.AckWait)
+	l.task.hold(l.tasks, w, l.tasks.policy.AckWait, true)
 	return nil
 }
 

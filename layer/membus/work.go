@@ -43,6 +43,7 @@ type task struct {
 	priority layer.Priority
 	stored   time.Time
 	attempt  int
+	lost     int         // attempts that ended without a word
 	turn     int         // grows with each lease: an old one is known by it
 	timer    *time.Timer // ends the lease or the pause
 	until    time.Time   // the end of the lease

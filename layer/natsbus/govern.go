@@ -40,10 +40,10 @@ const (
 )
 
 const (
-	maxDead      = 10_000         // dead letters of one queue
-	deadWindow   = 24 * time.Hour // in which a message that is buried twice is one dead letter
-	laterWindow  = 2 * time.Minute
-	releasedKept = 7 * 24 * time.Hour // how long it is known that attempts did not count
+	maxDead     = 10_000         // dead letters of one queue
+	deadWindow  = 24 * time.Hour // in which a message that is buried twice is one dead letter
+	laterWindow = 2 * time.Minute
+	spentKept   = 7 * 24 * time.Hour // how long it is known what became of attempts
 )
 
 // Govern implements layer.Link.
@@ -288,7 +288,7 @@ func (b *Bus) laterConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              s.laterStream(),
 		Description:       "Tideway: messages that will come to durable queues, and those that are due",
-		Subjects:          []string{s.prefix + ".qat.>", s.due(">"), s.prefix + ".qfree.>"},
+		Subjects:          []string{s.prefix + ".qat.>", s.due(">"), s.prefix + ".qspent.>"},
 		Retention:         jetstream.WorkQueuePolicy,
 		Storage:           jetstream.FileStorage,
 		MaxConsumers:      maxConsumers,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,13 +18,13 @@ import (
 // it, so it is the lease that knows when it is over, by this process's clock, a
 // little before the server does.
 type lease struct {
-	link     *link
-	taker    *taker
-	msg      *nats.Msg
-	place    place
-	released int          // attempts that do not count
-	until    atomic.Int64 // when the lease is over, as nanoseconds since zero
-	zero     time.Time
+	link  *link
+	taker *taker
+	msg   *nats.Msg
+	place place
+	spent spent        // what became of the attempts before
+	until atomic.Int64 // when the lease is over, as nanoseconds since zero
+	zero  time.Time
 }
 
 var _ layer.Lease = (*lease)(nil)
@@ -48,9 +47,9 @@ func (l *link) lease(ctx context.Context, t *taker, got taken) (*layer.Taken, er
 	s := &lease{link: l, taker: t, msg: m, place: place, zero: got.at}
 	s.renew(got.at)
 	if place.delivered > 1 {
-		s.released = l.bus.releasedOf(ctx, t.tokens, place)
+		s.spent = l.bus.spentOf(ctx, t.tokens, place)
 	}
-	out := &layer.Taken{Attempt: place.delivered - s.released, Stored: place.stored, Lease: s}
+	out := &layer.Taken{Attempt: place.delivered - s.spent.released, Lost: place.delivered - 1 - s.spent.released - s.spent.failed, Stored: place.stored, Lease: s}
 	switch m.Subject {
 	case t.subjects[levelHigh]:
 		out.Priority = layer.High
@@ -107,11 +106,6 @@ func (s *lease) word(what string, body []byte) error {
 // Done implements layer.Lease.
 func (s *lease) Done(context.Context) error { return s.word("acknowledge", ackBody) }
 
-// Return implements layer.Lease.
-func (s *lease) Return(_ context.Context, pause time.Duration) error {
-	return s.word("give a message back", fmt.Appendf(nil, `-NAK {"delay":%d}`, int64(pause)))
-}
-
 // Extend implements layer.Lease. The server answers, so that nobody takes a
 // lease for renewed that is not.
 func (s *lease) Extend(ctx context.Context) error {
@@ -142,10 +136,21 @@ func (s *lease) confirmed(ctx context.Context, what, body string) error {
 	return l.unread(ctx, what, err)
 }
 
-// Release implements layer.Lease. What is lost between its two steps costs
-// nothing: the message comes again when its lease is over.
-func (s *lease) Release(ctx context.Context) error {
-	const what = "release a message"
+// Return implements layer.Lease.
+func (s *lease) Return(ctx context.Context, pause time.Duration) error {
+	return s.back(ctx, spent{s.spent.released, s.spent.failed + 1}, pause)
+}
+
+// Release implements layer.Lease.
+func (s *lease) Release(ctx context.Context, pause time.Duration) error {
+	return s.back(ctx, spent{s.spent.released + 1, s.spent.failed}, pause)
+}
+
+// back gives the message back, with what became of its attempts. What is lost
+// between the two steps costs nothing: the message comes again when its lease is
+// over.
+func (s *lease) back(ctx context.Context, now spent, pause time.Duration) error {
+	const what = "give a message back"
 	if s.stale() {
 		return layer.ErrStale
 	}
@@ -153,37 +158,49 @@ func (s *lease) Release(ctx context.Context) error {
 	if err := l.ready(ctx, what); err != nil {
 		return err
 	}
-	ctx, end := l.calls.begin(ctx, roundTrip)
+	ctx, end := l.calls.begin(ctx, min(roundTrip, s.taker.work.policy.AckWait/2))
 	defer end()
-	if err := l.bus.noteReleased(ctx, s.taker.tokens, s.place, s.released+1); err != nil {
+	if err := l.bus.noteSpent(ctx, s.taker.tokens, s.place, now); err != nil {
 		return l.unread(ctx, what, err)
 	}
-	return s.word(what, nakBody)
+	return s.word(what, nak(pause))
 }
 
-// noteReleased stores how many attempts of a message do not count.
-func (b *Bus) noteReleased(ctx context.Context, tokens string, p place, n int) error {
-	m := nats.NewMsg(b.subjects.released(tokens, p.stream, p.sequence))
-	m.Data = strconv.AppendInt(nil, int64(n), 10)
+// nak is the word that gives a message back.
+func nak(pause time.Duration) []byte {
+	if pause <= 0 {
+		return nakBody
+	}
+	return fmt.Appendf(nil, `-NAK {"delay":%d}`, int64(pause))
+}
+
+// spent is what became of a message's attempts. The server counts deliveries
+// alone, so what else there is to know stands in a message beside it.
+type spent struct{ released, failed int }
+
+// noteSpent stores it.
+func (b *Bus) noteSpent(ctx context.Context, tokens string, p place, now spent) error {
+	m := nats.NewMsg(b.subjects.spent(tokens, p.stream, p.sequence))
+	m.Data = fmt.Appendf(nil, "%d %d", now.released, now.failed)
 	m.Header.Set("Nats-Rollup", "sub")
-	m.Header.Set("Nats-TTL", releasedKept.String())
+	m.Header.Set("Nats-TTL", spentKept.String())
 	_, err := b.store.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 	return err
 }
 
-// releasedOf reads it; when nobody knows, all count.
-func (b *Bus) releasedOf(ctx context.Context, tokens string, p place) int {
+// spentOf reads it; when nobody knows, all attempts were lost.
+func (b *Bus) spentOf(ctx context.Context, tokens string, p place) (was spent) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundTrip/2)
 	defer cancel()
-	m, err := b.leaderGet(ctx, b.subjects.laterStream(), msgGet{LastFor: b.subjects.released(tokens, p.stream, p.sequence)})
+	m, err := b.leaderGet(ctx, b.subjects.laterStream(), msgGet{LastFor: b.subjects.spent(tokens, p.stream, p.sequence)})
 	if err != nil || m == nil {
-		return 0
+		return spent{}
 	}
-	n, err := strconv.Atoi(string(m.Data))
-	if err != nil || n < 0 || n >= p.delivered {
-		return 0
+	_, err = fmt.Sscanf(string(m.Data), "%d %d", &was.released, &was.failed)
+	if err != nil || was.released < 0 || was.failed < 0 || was.released+was.failed >= p.delivered {
+		return spent{}
 	}
-	return n
+	return was
 }
 
 // giveBack releases a message that came for nobody.
@@ -195,11 +212,12 @@ func (l *link) giveBack(t *taker, m *nats.Msg) {
 	l.running.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), roundTrip)
 		defer cancel()
-		released := 0
+		var now spent
 		if place.delivered > 1 {
-			released = l.bus.releasedOf(ctx, t.tokens, place)
+			now = l.bus.spentOf(ctx, t.tokens, place)
 		}
-		_ = l.bus.noteReleased(ctx, t.tokens, place, released+1) // else the attempt counts
+		now.released++
+		_ = l.bus.noteSpent(ctx, t.tokens, place, now) // else the attempt counts
 		l.settleMsg(m, nakBody)
 	})
 }

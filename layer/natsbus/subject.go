@@ -108,9 +108,9 @@ func (s *subjects) wake(tokens string) string { return s.prefix + ".qwake.*." + 
 // a token with "=".
 func (s *subjects) later(tokens, key string) string { return s.prefix + ".qat." + tokens + ".=" + key }
 
-// released returns the subject that says how many attempts do not count.
-func (s *subjects) released(tokens, stream string, sequence uint64) string {
-	return fmt.Sprintf("%s.qfree.%s.=%s.%d", s.prefix, tokens, stream, sequence)
+// spent returns the subject that says what became of a message's attempts.
+func (s *subjects) spent(tokens, stream string, sequence uint64) string {
+	return fmt.Sprintf("%s.qspent.%s.=%s.%d", s.prefix, tokens, stream, sequence)
 }
 
 // dead returns the subject of a queue's dead letters, given its tokens.

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/natsbus"
+)
+
+// Poison is a message that kills whoever handles it.
+type Poison struct{}
+
+// MessageType implements layer.Payload.
+func (Poison) MessageType() string { return "files.poison" }
+
+// Slow takes a while, and the process knows nothing of it if it is killed.
+type Slow struct{ Path string }
+
+// MessageType implements layer.Payload.
+func (Slow) MessageType() string { return "files.slow" }
+
+// urlVariable makes the test's own program a worker.
+const urlVariable = "TIDEWAY_TEST_WORKER"
+
+func TestMain(m *testing.M) {
+	queues[0].AckWait, queues[0].Backoff = time.Second, 10*time.Millisecond
+	url := os.Getenv(urlVariable)
+	if url == "" {
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	app := consumer.Type[hasher]{Messages: consumer.Table(
+		consumer.On((*hasher).hash),
+		consumer.On(func(*hasher, context.Context, *consumer.Conn, Poison) error { os.Exit(7); return nil }),
+		consumer.On(func(h *hasher, ctx context.Context, c *consumer.Conn, m Slow) error {
+			select {
+			case <-time.After(20 * time.Millisecond):
+				return h.hash(ctx, c, Hash{m.Path})
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}),
+	)}
+	if err := work(ctx, url, app); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+const patience = 2 * time.Minute
+
+// site is a NATS server, and this process's place in its network.
+type site struct {
+	*testing.T
+	url   string
+	layer *layer.Layer
+	dir   string
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	bus, err := natsbus.New(t.Context(), &natsbus.Options{Embedded: &natsbus.Embedded{Listen: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bus.Close(context.Background()) })
+	l, err := layer.New(bus, &layer.Options{Queues: queues})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(context.Background()) })
+	return &site{t, bus.ClientURL(), l, t.TempDir()}
+}
+
+// files writes files to be hashed.
+func (s *site) files(n int) (paths []string) {
+	s.Helper()
+	for i := range n {
+		path := filepath.Join(s.dir, fmt.Sprintf("file%03d", i))
+		if err := os.WriteFile(path, fmt.Append(nil, "contents ", i), 0o666); err != nil {
+			s.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// start runs a worker in a process of its own, and returns when it works.
+func (s *site) start() *exec.Cmd {
+	s.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), urlVariable+"="+s.url)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(func() {
+		cmd.Process.Kill() // if it has not ended
+		cmd.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "working\n" {
+		s.Fatalf("the worker said %q, %v", line, err)
+	}
+	return cmd
+}
+
+// until waits for a condition.
+func (s *site) until(what string, ok func() bool) {
+	s.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			all, err := s.layer.Queues(context.Background())
+			s.Fatalf("%v passed, and not yet %s; the queues are %+v, %v", patience, what, all, err)
+		}
+	}
+}
+
+func hashed(path string) bool {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	sum := sha256.Sum256(text)
+	got, err := os.ReadFile(path + ".sha256")
+	return err == nil && strings.TrimSpace(string(got)) == hex.EncodeToString(sum[:])
+}
+
+// left returns how many messages are not done, and how many are dead.
+func (s *site) left() (left, dead int) {
+	all, err := s.layer.Queues(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	return all[0].Ready + all[0].Working, all[0].Dead
+}
+
+func TestSubmitAndWork(t *testing.T) {
+	s := newSite(t)
+	paths := s.files(3)
+	for range 2 { // the second time they are known
+		if err := submit(t.Context(), s.url, paths); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := s.left(); left != 3 {
+		t.Errorf("%d messages wait, want 3", left)
+	}
+	if err := s.layer.Send(t.Context(), "files", Hash{filepath.Join(s.dir, "missing")}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- work(ctx, s.url, Hasher) }()
+	s.until("all is done", func() bool { left, dead := s.left(); return left == 0 && dead == 1 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, path := range paths {
+		if !hashed(path) {
+			t.Errorf("%s is not hashed", path)
+		}
+	}
+	for d, err := range s.layer.DeadLetters(t.Context(), "files") {
+		if err != nil || !strings.Contains(d.Reason, "no such file") || d.Attempts != 1 {
+			t.Errorf("the dead letter is %+v, %v", d, err)
+		}
+	}
+}
+
+// Workers that are killed at any moment lose nothing, and a message that kills
+// them goes to the dead letters while the others are done.
+func TestKilledWorkers(t *testing.T) {
+	s := newSite(t)
+	paths := s.files(200)
+	for i, path := range paths {
+		if i == 20 {
+			if err := s.layer.Send(t.Context(), "files", Poison{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.layer.Send(t.Context(), "files", Slow{path}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Two workers, one of which is killed again and again; who ends is replaced.
+	ended := make(chan struct{}, 1)
+	watched := func() *exec.Cmd {
+		cmd := s.start()
+		go func() {
+			cmd.Process.Wait()
+			ended <- struct{}{}
+		}()
+		return cmd
+	}
+	workers := []*exec.Cmd{watched(), watched()}
+	kills := 0
+	s.until("all are done", func() bool {
+		select {
+		case <-ended:
+			for i, w := range workers {
+				if w.Process.Signal(syscall.Signal(0)) != nil {
+					workers[i] = watched()
+				}
+			}
+		default:
+			if kills < 6 && rand.N(20) == 0 {
+				kills++
+				workers[rand.N(2)].Process.Kill()
+			}
+		}
+		left, dead := s.left()
+		return left == 0 && dead == 1
+	})
+	for _, path := range paths {
+		if !hashed(path) {
+			t.Errorf("%s is not hashed", path)
+		}
+	}
+	for d, err := range s.layer.DeadLetters(t.Context(), "files") {
+		if err != nil || d.Message.Type != "files.poison" || d.Attempts != 5 {
+			t.Errorf("the dead letter is %+v, %v", d, err)
+		}
+	}
+	t.Logf("%d workers were killed", kills)
+}
+
+// A worker that is asked to stop hands back what it has not begun, and ends
+// without an error.
+func TestTerminatedWorker(t *testing.T) {
+	s := newSite(t)
+	paths := s.files(100)
+	for _, path := range paths {
+		if err := s.layer.Send(t.Context(), "files", Slow{path}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := s.start()
+	s.until("it is at work", func() bool { left, _ := s.left(); return left < 95 })
+	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Wait(); err != nil {
+		t.Errorf("the worker ended with %v", err)
+	}
+	if left, _ := s.left(); left == 0 {
+		t.Fatal("nothing is left for the next one")
+	}
+	d, err := s.layer.Take(t.Context(), "files")
+	if err != nil || d.Attempt != 1 {
+		t.Fatalf("the next message is attempt %d, %v", d.Attempt, err)
+	}
+	if err := d.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.until("all are done", func() bool { left, _ := s.left(); return left == 0 })
+	for _, path := range paths {
+		if !hashed(path) {
+			t.Errorf("%s is not hashed", path)
+		}
+	}
+}
