@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 //	halt NAME                   send SIGTERM to a program; it must end with status 0
 //	ended NAME                  wait for a program's end; it must end with status 0
 //	exits STATUS COMMAND...     run a program, which must end with that very status
+//	eventually REGEXP COMMAND... run a program until its output matches
+//	workshop PICTURE...         serve the queue "thumbnails" on $NATS_URL, and put messages into it
 //	get STATUS URL              fetch a page to stdout
 //	ws NAME URL                 open a socket; what it gets is in NAME.ws
 //	say NAME TEXT               send a text message on a socket
@@ -47,18 +49,20 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start": command("start NAME COMMAND...", 2, (*stage).start),
-			"await": command("await FILE REGEXP [VAR...]", 2, (*stage).await),
-			"halt":  command("halt NAME", 1, (*stage).stop),
-			"ended": command("ended NAME", 1, (*stage).ended),
-			"exits": command("exits STATUS COMMAND...", 2, (*stage).exits),
-			"get":   command("get STATUS URL", 2, (*stage).get),
-			"ws":    command("ws NAME URL", 2, (*stage).ws),
-			"say":   command("say NAME TEXT", 2, (*stage).say),
-			"proxy": command("proxy NAME VAR URL", 3, (*stage).proxy),
-			"cut":   command("cut NAME", 1, (*stage).cut),
-			"mend":  command("mend NAME", 1, (*stage).mend),
-			"site":  command("site VAR", 1, (*stage).site),
+			"start":      command("start NAME COMMAND...", 2, (*stage).start),
+			"await":      command("await FILE REGEXP [VAR...]", 2, (*stage).await),
+			"halt":       command("halt NAME", 1, (*stage).stop),
+			"ended":      command("ended NAME", 1, (*stage).ended),
+			"exits":      command("exits STATUS COMMAND...", 2, (*stage).exits),
+			"eventually": command("eventually REGEXP COMMAND...", 2, (*stage).eventually),
+			"workshop":   command("workshop PICTURE...", 1, (*stage).workshop),
+			"get":        command("get STATUS URL", 2, (*stage).get),
+			"ws":         command("ws NAME URL", 2, (*stage).ws),
+			"say":        command("say NAME TEXT", 2, (*stage).say),
+			"proxy":      command("proxy NAME VAR URL", 3, (*stage).proxy),
+			"cut":        command("cut NAME", 1, (*stage).cut),
+			"mend":       command("mend NAME", 1, (*stage).mend),
+			"site":       command("site VAR", 1, (*stage).site),
 		},
 	})
 }
@@ -185,6 +189,23 @@ func (s *stage) exits(ts *testscript.TestScript, args []string) error {
 		return fmt.Errorf("got exit status %d, want %s", got, args[0])
 	}
 	return nil
+}
+
+func (s *stage) eventually(ts *testscript.TestScript, args []string) error {
+	re, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		text := ts.ReadFile("stdout")
+		switch {
+		case err == nil && re.MatchString(text):
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%q does not print %s within %v: %s, %v", args[1:], re, patience, text, err)
+		}
+	}
 }
 
 func (s *stage) get(ts *testscript.TestScript, args []string) error {

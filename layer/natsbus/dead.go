@@ -108,8 +108,11 @@ func (l *link) Replay(ctx context.Context, id uint64) error {
 		return err
 	}
 	m, err := l.letterAt(ctx, id)
+	if errors.Is(err, layer.ErrNoDeadLetter) {
+		return err
+	}
 	if err != nil {
-		return l.fail(what, err)
+		return l.unread(ctx, what, err)
 	}
 	d := readLetter(m, id, time.Time{})
 	w, err := l.work(d.Queue)
@@ -166,7 +169,7 @@ func (l *link) Drop(ctx context.Context, id uint64) error {
 	}
 	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // the server has many words for the reason
 		if _, missing := l.letterAt(ctx, id); errors.Is(missing, layer.ErrNoDeadLetter) {
-			err = missing
+			return missing
 		}
 	}
 	return l.unread(ctx, what, err)
