@@ -125,7 +125,7 @@ func main() {
 	case "submit":
 		err = submit(ctx, *nats, flag.Args()[1:])
 	default:
-		err = errors.New("usage: worker [-nats URL] work | submit FILE...")
+		err = errors.New("usage: worker [-nats URL] work | submit FILES")
 	}
 	if err != nil {
 		log.Fatal(err)

@@ -29,7 +29,9 @@ type Poison struct{}
 func (Poison) MessageType() string { return "files.poison" }
 
 // Slow takes a while, and the process knows nothing of it if it is killed.
-type Slow struct{ Path string }
+type Slow struct {
+	Path string `json:"path"`
+}
 
 // MessageType implements layer.Payload.
 func (Slow) MessageType() string { return "files.slow" }
@@ -51,7 +53,7 @@ func TestMain(m *testing.M) {
 		consumer.On(func(h *hasher, ctx context.Context, c *consumer.Conn, m Slow) error {
 			select {
 			case <-time.After(20 * time.Millisecond):
-				return h.hash(ctx, c, Hash{m.Path})
+				return h.hash(ctx, c, Hash(m))
 			case <-ctx.Done():
 				return ctx.Err()
 			}
