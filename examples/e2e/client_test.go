@@ -239,6 +239,56 @@ func TestClientThroughNGINX(t *testing.T) {
 	w.lines(60)
 }
 
+// What a browser does otherwise than Node: it gives up a handshake in which the
+// server chooses none of the subprotocols that it offered, and tells less.
+func TestClientProtocolsAndCredentials(t *testing.T) {
+	s := startLineSite(t)
+	w := open(t, startBrowser(t), "http://"+s.addr+"/?group=job.1")
+	w.waitOpen()
+	for _, c := range []struct{ name, script, want string }{
+		{"plain frames", `
+			const c = Tideway.connect("/ws/mirror", { protocols: [] });
+			c.send("words");
+			c.send({ n: 1 });
+			c.send(new Uint8Array([7]));
+			c.on("message", (m) => (all.push(m instanceof ArrayBuffer ? new Uint8Array(m)[0] : m), all.length === 3 && done()));`,
+			`["words",{"n":1},7]`},
+		{"tideway.v1, with text and binary", `
+			const c = Tideway.connect("/ws/mirror");
+			c.send({ n: 1 });
+			c.send(new Uint8Array([7]));
+			c.on("message", (m) => (all.push(m instanceof ArrayBuffer ? new Uint8Array(m)[0] : m), all.length === 2 && done()));`,
+			`[{"n":1},7]`},
+		{"a token", `
+			const c = Tideway.connect("/ws/private", { token: async () => "ünal/?+=:60" });
+			c.on("user", (m) => (all.push(m.id), c.request("who am I?").then((id) => (all.push(id), done()))));`,
+			`["ünal/?+=","ünal/?+="]`},
+		{"a ticket", `
+			const c = Tideway.connect("/ws/private", { ticket: () => fetch("/ticket", { method: "POST" }).then((r) => r.text()) });
+			c.on("user", (m) => (all.push(m.id), done()));`,
+			`["guest"]`},
+		{"a request that is refused, and a close for good", `
+			const c = Tideway.connect("/ws/group/chat");
+			c.on("state", (e) => e.state === "closed" && (all.push(e.code, e.reason), done()));
+			c.request({ fail: "sold_out" }).catch((err) => (all.push(err.name, err.code), c.send({ close: 4003 })));`,
+			`["ServerError","sold_out",4003,"as you asked"]`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			script := `window.result = ""; { const all = []; const done = () => (window.result = JSON.stringify(all));` + c.script + `}; 0`
+			eval[int](w, script)
+			var got string
+			eventually(t, 20*time.Second, "the page is done", func() bool {
+				got = eval[string](w, `window.result`)
+				return got != ""
+			})
+			if got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+	w.quiet()
+}
+
 // The hooks for React in a bundle, in strict mode: nothing is missing, and a
 // component that goes takes its connection with it.
 func TestClientReact(t *testing.T) {

@@ -55,7 +55,7 @@ export interface Options {
     protocols?: string[];
     /**
      * Called for each connection, and again before the credential expires: it goes
-     * out as a subprotocol, never in the URL. null means that there is none, and
+     * out as a subprotocol beside the others, never in the URL. null means that there is none, and
      * closes the client. Default: cookies are all.
      */
     token?: () => Awaitable<string | Token | null>;

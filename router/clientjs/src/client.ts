@@ -61,6 +61,8 @@ export class Client<M extends object = Record<string, any>> {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#options = options;
+    // A browser that offers the token alone gives up, since no server answers with it.
+    if (options.token && options.protocols?.length === 0) throw new TypeError("tideway: a token goes out beside a subprotocol: use a ticket");
     globalThis.addEventListener?.("online", this.#online);
     globalThis.document?.addEventListener("visibilitychange", this.#visible);
     if (!options.manual) this.#connect();

@@ -25,6 +25,8 @@ test("addresses, subprotocols and credentials of each connection", async (t) => 
     c.close();
   }
   assert.throws(() => connect("http://["), TypeError);
+  assert.throws(() => connect("/ws/", { protocols: [], token: () => "x" }), TypeError);
+  assert.equal(w.listeners.size, 0);
 });
 
 test("a credential that cannot be had is tried again; none ends the client", async (t) => {
