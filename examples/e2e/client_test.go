@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/security"
@@ -210,6 +211,40 @@ func (w *window) lifecycle(state page.SetWebLifecycleStateState) {
 	if _, err := chromedp.Call(w.ctx, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state}); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// A page that was hidden while its connection died asks when it is looked at
+// again; by its own heartbeat it would notice after 42 s.
+func TestClientHidden(t *testing.T) {
+	s := startLineSite(t, "-ping", "60s")
+	p := startFaulty(t, s.addr)
+	w := open(t, startBrowser(t), "http://"+p.addr+"/?group=job.1")
+	w.waitOpen()
+	s.publish("job.1", 1, 20)
+	w.lines(20)
+	w.show("minimized", "hidden")
+	p.silence()
+	s.publish("job.1", 21, 60)
+	time.Sleep(3 * time.Second) // longer than the patience that the page is given
+	w.show("normal", "visible")
+	eventually(t, 20*time.Second, "the page has noticed", func() bool { return len(w.ended()) > 0 })
+	w.lines(60)
+}
+
+// show minimizes the window or brings it back, and waits until the page knows.
+func (w *window) show(state browser.WindowState, visibility string) {
+	w.t.Helper()
+	found, err := chromedp.Call(w.ctx, browser.GetWindowForTarget, browser.GetWindowForTargetParams{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	bounds := &browser.Bounds{WindowState: state}
+	if _, err := chromedp.Call(w.ctx, browser.SetWindowBounds, browser.SetWindowBoundsParams{WindowID: found.WindowID, Bounds: bounds}); err != nil {
+		w.t.Fatal(err)
+	}
+	eventually(w.t, 10*time.Second, "the page is "+visibility, func() bool {
+		return eval[string](w, "document.visibilityState") == visibility
+	})
 }
 
 // nginx is reloaded under the page, and then killed and started again.
