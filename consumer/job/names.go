@@ -42,6 +42,15 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("job: %s is %s", e.ID, e.State)
 }
 
+// OptionError reports a field of [SubmitOptions], or a payload, that cannot be.
+type OptionError struct{ Why string }
+
+func (e *OptionError) Error() string { return "job: " + e.Why }
+
+func badOption(format string, args ...any) error {
+	return &OptionError{"SubmitOptions." + fmt.Sprintf(format, args...)}
+}
+
 // NameError reports the name of a kind of job, of a lock, or a job's id that
 // breaks the rules.
 type NameError struct {

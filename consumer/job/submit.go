@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -89,7 +88,7 @@ func (ticket) MessageType() string { return "job.run" }
 //
 // After an error there is no job, or, if it wraps [layer.ErrUnknown], there may
 // be one: submit it again with the same key, and there is one. Other errors:
-// *[NameError] for the kind, [layer.ErrChannelFull] if too many jobs of the kind
+// *[NameError] for the kind, *[OptionError], [layer.ErrChannelFull] if too many jobs of the kind
 // wait, [layer.ErrNotQueue] and [layer.ErrNotDurable] if the layer was made
 // without [Queues] and [Groups], [layer.ErrUnavailable].
 func Submit(ctx context.Context, l *layer.Layer, kind string, payload any, opts *SubmitOptions) (id string, err error) {
@@ -130,7 +129,7 @@ func (o *SubmitOptions) submission(kind string, payload any) (*Submission, error
 	}
 	data, err := raw("the payload of a "+kind, payload, maxPayload)
 	if err != nil {
-		return nil, err
+		return nil, &OptionError{strings.TrimPrefix(err.Error(), "job: ")}
 	}
 	s := &Submission{
 		ID: idOf(kind, o.Key), Kind: kind, Key: o.Key, By: o.By, Payload: data, Targets: o.Targets,
@@ -143,21 +142,21 @@ func (o *SubmitOptions) submission(kind string, payload any) (*Submission, error
 	for _, t := range o.Targets {
 		switch {
 		case t == "" || len(t) > maxName:
-			return nil, fmt.Errorf("job: SubmitOptions.Targets has the name %.60q; want 1 to %d bytes", t, maxName)
+			return nil, badOption("Targets has the name %.60q; want 1 to %d bytes", t, maxName)
 		case seen[t]:
-			return nil, fmt.Errorf("job: SubmitOptions.Targets has %.60q twice", t)
+			return nil, badOption("Targets has %.60q twice", t)
 		}
 		seen[t] = true
 	}
 	switch {
 	case len(o.Targets) > maxTargets:
-		return nil, fmt.Errorf("job: SubmitOptions.Targets has %d names; %d is the most", len(o.Targets), maxTargets)
+		return nil, badOption("Targets has %d names; %d is the most", len(o.Targets), maxTargets)
 	case s.Attempts < 1 || s.Attempts > mostAttempts:
-		return nil, fmt.Errorf("job: SubmitOptions.Attempts is %d; want 1 to %d", o.Attempts, mostAttempts)
+		return nil, badOption("Attempts is %d; want 1 to %d", o.Attempts, mostAttempts)
 	case o.Timeout < 0 || o.Delay < 0:
-		return nil, errors.New("job: SubmitOptions.Timeout or Delay is less than 0")
+		return nil, badOption("Timeout or Delay is less than 0")
 	case len(o.Key) > maxName || len(o.By) > maxName:
-		return nil, fmt.Errorf("job: SubmitOptions.Key or By has more than %d bytes", maxName)
+		return nil, badOption("Key or By has more than %d bytes", maxName)
 	}
 	return s, nil
 }
