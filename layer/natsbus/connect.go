@@ -213,9 +213,17 @@ func (b *Bus) handle(e connEvent) {
 	switch e.kind {
 	case layer.LinkDown:
 		b.log.Warn("natsbus: the connection to NATS is lost, reconnecting", "error", e.err)
-		b.report(layer.LinkEvent{Kind: layer.LinkDown, Err: e.err})
+		b.reportDown(e.err)
 	case layer.LinkUp:
 		b.recover()
+	case quorumLost:
+		b.log.Error("natsbus: the durable groups are out of reach", "error", e.err)
+		b.cutOff.Store(true)
+		b.reportDown(e.err)
+	case quorumBack:
+		b.log.Info("natsbus: the durable groups are in reach again", "server", b.conn.ConnectedUrlRedacted())
+		b.cutOff.Store(false)
+		b.reportUp()
 	case topologyChanged:
 		b.beat()
 	case layer.LinkClosed:
@@ -258,7 +266,24 @@ func (b *Bus) recover() {
 		l.resume()
 	}
 	b.log.Info("natsbus: connected to NATS again", "server", b.conn.ConnectedUrlRedacted())
-	b.report(layer.LinkEvent{Kind: layer.LinkUp})
+	b.reportUp()
+}
+
+// reportDown tells the links, once until they are up again.
+func (b *Bus) reportDown(err error) {
+	if !b.down {
+		b.down = true
+		b.report(layer.LinkEvent{Kind: layer.LinkDown, Err: err})
+	}
+}
+
+// reportUp tells the links, if there is a connection and its server is not cut
+// off. Otherwise an event that comes later does.
+func (b *Bus) reportUp() {
+	if b.down && b.conn.IsConnected() && !b.cutOff.Load() {
+		b.down = false
+		b.report(layer.LinkEvent{Kind: layer.LinkUp})
+	}
 }
 
 // sleep waits for d and reports whether it did so to the end.

@@ -21,6 +21,11 @@
 // on one server, until one process takes them or their time is up; they are
 // lost with that server.
 //
+// A process that uses durable groups asks their streams' leaders every two
+// seconds whether they can still store. If they cannot for longer than an
+// election takes, the link is reported as down, and an own connection goes to
+// another server that it knows.
+//
 // Nothing is buffered while the connection is down: publishing then fails with
 // [layer.ErrUnavailable], and what others publish is missed. The connection is
 // restored for as long as the Bus is open, with every subscription.
@@ -71,6 +76,8 @@ type Bus struct {
 	quit    chan struct{} // closed by Close
 	running sync.WaitGroup
 	closing atomic.Bool
+	cutOff  atomic.Bool // the server has no quorum for the durable groups; see watchQuorum
+	down    bool        // LinkDown was reported; used by watch alone
 
 	mu      sync.Mutex // guards what follows
 	links   map[*link]struct{}
@@ -105,6 +112,7 @@ func New(ctx context.Context, opts *Options) (*Bus, error) {
 		return nil, err
 	}
 	b.running.Go(b.watch)
+	b.running.Go(b.watchQuorum)
 	return b, nil
 }
 
@@ -141,8 +149,9 @@ func (b *Bus) ClientURL() string {
 // those of the Bus.
 func (b *Bus) Conn() *nats.Conn { return b.conn }
 
-// Connected reports whether the server is in reach at present: readiness.
-func (b *Bus) Connected() bool { return b.Err() == nil && b.conn.IsConnected() }
+// Connected reports whether the server is in reach at present, and not cut off
+// from those that hold the durable groups: readiness.
+func (b *Bus) Connected() bool { return b.Err() == nil && b.conn.IsConnected() && !b.cutOff.Load() }
 
 // Err returns nil as long as the Bus works or tries to: liveness. A Bus that is
 // closed, by Close or by its connection, does not come back; the process should

@@ -565,7 +565,12 @@ func TestClosed(t *testing.T) {
 // until waits for a condition that nothing announces, ten seconds at most.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	within(t, 10*time.Second, what, ok)
+}
+
+func within(t testing.TB, most time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(most); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never happened: %s", what)
 		}

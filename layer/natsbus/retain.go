@@ -244,13 +244,7 @@ func (b *Bus) register(h *history) *history {
 // restore opens all streams again, after a reconnect: the server may have lost
 // them.
 func (b *Bus) restore(ctx context.Context) {
-	b.histories.mu.Lock()
-	var all []*history
-	for _, h := range b.histories.all {
-		all = append(all, h)
-	}
-	b.histories.mu.Unlock()
-	for _, h := range all {
+	for _, h := range b.histories.list() {
 		if _, err := b.openHistory(ctx, h.policy, b.replicas()); err != nil {
 			b.log.Error("natsbus: the stream of durable groups cannot be opened; it is tried again when it is used", "stream", h.stream, "error", err)
 		}
