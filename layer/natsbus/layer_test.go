@@ -2,6 +2,7 @@ package natsbus_test
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,18 @@ func open(t testing.TB, o *natsbus.Options) *natsbus.Bus {
 // TestMain lets more tests run at the same time than there are processors: the
 // rows of layertest wait most of the time.
 func TestMain(m *testing.M) {
+	if settings := os.Getenv(serverVariable); settings != "" {
+		var n node
+		err := json.Unmarshal([]byte(settings), &n)
+		if err == nil {
+			err = n.serve()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
