@@ -197,7 +197,7 @@ func TestLeaderFails(t *testing.T) {
 	join := func() (*natsbus.Bus, *layer.Layer) {
 		b := open(t, &natsbus.Options{URL: urls})
 		l, err := layer.New(b, &layer.Options{
-			Groups: []layer.Retention{{Pattern: "job.>", Messages: 1_000_000, Age: time.Hour}}, Capacity: 1_000_000,
+			Groups: []layer.Retention{{Pattern: "job.>", Messages: 1_000_000, Age: time.Hour}}, Capacity: 1_000_000, Expiry: time.Hour,
 		})
 		if err != nil {
 			t.Fatal(err)
