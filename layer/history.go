@@ -105,6 +105,7 @@ func (l *Layer) reader(ctx context.Context, group string, from Position) (*reade
 	case from.epoch != tail.Epoch:
 		return nil, r.gap(GapReset)
 	case from.sequence > tail.Sequence && tail.Sequence > 0:
+		l.shelves.forget() // what was lost may have been read
 		return nil, r.gap(GapReset)
 	case from.sequence > tail.Sequence:
 		return nil, r.gap(GapTrimmed)

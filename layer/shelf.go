@@ -214,7 +214,7 @@ func (s *shelves) readFor(group string, h *shelf) {
 				a.answer(f)
 			}
 		}
-		if doubt == s.doubt && f.err == nil && (f.anchored || after == 0) {
+		if doubt == s.doubt && f.err == nil && (f.anchored || after == 0) && len(f.run) > 0 {
 			h.put(after, f, began)
 		}
 		s.mu.Unlock()
@@ -278,7 +278,7 @@ func (h *shelf) put(after uint64, f found, began time.Time) {
 		fresh.bytes += len(m.Data)
 	}
 	joined := fresh
-	if h.epoch == f.epoch && time.Since(h.since) < shelfLife && len(h.run) > 0 && len(f.run) > 0 {
+	if h.epoch == f.epoch && time.Since(h.since) < shelfLife && len(h.run) > 0 {
 		joined = h.with(fresh)
 	}
 	if len(joined.run) > shelfRoom || joined.bytes > shelfBytes {

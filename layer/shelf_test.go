@@ -112,7 +112,7 @@ func TestShelfHasNoHoles(t *testing.T) {
 	h := &shelf{}
 	for range 5000 {
 		i := rand.IntN(len(all))
-		n := min(rand.IntN(40), len(all)-i)
+		n := min(1+rand.IntN(40), len(all)-i)
 		h.put(place(i), found{epoch: 1, run: all[i : i+n : i+n], anchored: true}, time.Now())
 		for range 5 {
 			i, most := 1+rand.IntN(len(all)-1), 1+rand.IntN(50)
