@@ -24,6 +24,10 @@ type Bus interface {
 // An error that a caller can act upon wraps [ErrUnavailable] (the link is down:
 // nothing was sent), [ErrTooLarge], [ErrChannelFull], [ErrNoChannel] or
 // [ErrClosed]. A Packet is the Layer's again when the call has returned.
+//
+// The name of a group may begin with "=": such a group is the layer's own, in
+// which processes talk to each other. It is like any other, but no policy covers
+// it, and nobody else can send to it.
 type Link interface {
 	// Subscribe returns nil when every message that is published to the group
 	// from then on, anywhere in the network, reaches this process.

@@ -50,7 +50,7 @@ func (r *receiver) Deliver(in []Inbound) {
 	s := scratches.Get().(*scratch)
 	for i := range in {
 		m := newDelivery(&in[i])
-		if err := m.parse(); err != nil {
+		if err := l.parse(&m.Message); err != nil {
 			l.malformed("group "+m.Group, 1, err)
 			continue
 		}
@@ -154,7 +154,7 @@ func (l *Layer) deliverTo(channel string, p Packet) error {
 		return ErrNoChannel
 	}
 	m := newDelivery(&Inbound{Packet: p})
-	if err := m.parse(); err != nil {
+	if err := l.parse(&m.Message); err != nil {
 		l.malformed("channel "+channel, 1, err)
 		return err
 	}

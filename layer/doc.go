@@ -100,6 +100,31 @@
 // behind the newest message. A shared channel that is a member of a durable group
 // gets its messages at most once, and without a position.
 //
+// # Presence
+//
+// [Options].Presence makes the network keep who is in a group, by the pattern of
+// its name. [Channel.Identify] says who stands behind a channel; a user with many
+// channels, in many processes, is one member. [Layer.Members] lists them, for any
+// process; a group that no policy covers is [ErrNoPresence]. A group's
+// channels are told who comes and who goes, by [PresenceJoin] and [PresenceLeave],
+// many at once where many come. These two are the layer's own: a process with
+// presence does not send them for anybody, and drops those that arrive. They have
+// no place among the group's messages, are not stored, and a shared channel does
+// not get them.
+//
+// With the defaults a join is known everywhere within 2 seconds. A user whose last
+// channel left has gone after the grace of 5 seconds, and one who is back before
+// that was not away; those of a process that ends have the grace, too. The users of
+// a process that was killed, or is cut off, have gone within 35 seconds. When the
+// network is whole again all processes agree within the lease: nobody is missing,
+// and nobody is there who left. While a process has no link at all, what it knows
+// stays.
+//
+// A process knows the members of the groups that it has members in, and of no
+// others. Each costs it about 300 bytes, and each such group a message in every
+// third of the lease, to those processes alone that have members in it, too. A group
+// without presence costs nothing.
+//
 // # Durable queues
 //
 // [Options].Queues makes shared channels durable queues, by the pattern of their

@@ -41,6 +41,7 @@ type group struct {
 
 	// Guarded by Layer.mu.
 	state   groupState
+	watched bool          // never changes: the group has presence
 	settled chan struct{} // closed when joining or leaving is over; nil while live
 	err     error         // why joining failed
 	emptied time.Duration // when the last member left, see Layer.now
@@ -227,6 +228,7 @@ func (l *Layer) enter(sub Subscription, c *Channel) (entry, error) {
 	begin := g == nil
 	if begin {
 		g = &group{sub: sub, settled: make(chan struct{})}
+		g.watched = sub.Relay == "" && l.presenceOf(sub.Group) != nil
 		if policy := l.policy(sub.Group); policy != nil && sub.Relay == "" {
 			g.chain = &chain{age: policy.Age}
 		}

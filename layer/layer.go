@@ -35,6 +35,7 @@ type Layer struct {
 
 	expiryTimer atomic.Pointer[time.Timer]
 	departures  departures
+	presence    *presences // nil without Options.Presence
 
 	mu         sync.RWMutex // guards all below, and each group's state
 	closed     bool
@@ -72,6 +73,7 @@ func New(bus Bus, opts *Options) (*Layer, error) {
 	l.lost = &lossLog{log: l.log, losses: map[string]*loss{}}
 	l.shelves = newShelves(l)
 	l.answerMembership()
+	l.presence = newPresences(l)
 	// What arrives before Attach returned finds no channels and no groups.
 	ctx, cancel := context.WithTimeout(context.Background(), attachTimeout)
 	defer cancel()
@@ -243,6 +245,9 @@ func (l *Layer) Close(ctx context.Context) error {
 	l.mu.Unlock()
 	if t := l.expiryTimer.Load(); t != nil {
 		t.Stop()
+	}
+	if l.presence != nil {
+		l.presence.close(ctx)
 	}
 	closed := error(ErrClosed)
 	l.linkErr.Store(&closed)

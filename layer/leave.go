@@ -101,6 +101,12 @@ func (l *Layer) strike(line ...departure) {
 			if m.group.roster.remove(m.page, d.channel, len(line) > 1) {
 				l.checkEmpty(m.group)
 			}
+			if m.group.watched {
+				l.presence.left(d.channel, m.group.sub.Group)
+			}
+		}
+		if l.presence != nil {
+			l.presence.forget(d.channel)
 		}
 	}
 }

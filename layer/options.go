@@ -42,6 +42,11 @@ type Options struct {
 	// none.
 	Queues []QueuePolicy
 
+	// Presence makes the network keep who is in a group, by the pattern of its
+	// name. Policies keep the rules of Groups, but are each process's own: give
+	// all that have members in a group the same. Default none.
+	Presence []Presence
+
 	// Logger takes what nobody can be told by an error: drops, a lost link,
 	// malformed messages; never a message's contents. Default slog.Default().
 	Logger *slog.Logger
@@ -89,7 +94,10 @@ func (o *Options) resolve() (Options, Limits, error) {
 	if r.Groups, err = resolvePolicies(r.Groups); err != nil {
 		return r, limits, err
 	}
-	r.Queues, err = resolveQueues(r.Queues)
+	if r.Queues, err = resolveQueues(r.Queues); err != nil {
+		return r, limits, err
+	}
+	r.Presence, err = resolvePresence(r.Presence)
 	return r, limits, err
 }
 

@@ -9,6 +9,9 @@ import (
 // what follows, as in the subjects of NATS.
 
 func covers(pattern, name string) bool {
+	if strings.HasPrefix(name, presenceMark) {
+		return false // it is the layer's own
+	}
 	if front, open := strings.CutSuffix(pattern, ">"); open {
 		return strings.HasPrefix(name, front)
 	}

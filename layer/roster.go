@@ -153,6 +153,9 @@ func (c *Channel) remember(g *group) (fresh bool, err error) {
 		g.chain.joined(c)
 	}
 	c.groups = append(c.groups, membership{g, g.roster.add(c)})
+	if g.watched {
+		c.layer.presence.came(c, g.sub.Group)
+	}
 	return true, nil
 }
 
@@ -165,6 +168,9 @@ func (c *Channel) leave(g *group) bool {
 		if m.group == g {
 			c.groups = slices.Delete(c.groups, i, i+1)
 			g.roster.remove(m.page, c, false)
+			if g.watched {
+				c.layer.presence.left(c, g.sub.Group)
+			}
 			return true
 		}
 	}

@@ -105,6 +105,9 @@ func (l *Layer) pack(p Payload, opts *PublishOptions) (*Packet, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.checkOwn(p.MessageType()); err != nil {
+		return nil, err
+	}
 	pkt := packets.Get().(*Packet)
 	*pkt = Packet{Data: data}
 	switch m := p.(type) {

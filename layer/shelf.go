@@ -262,7 +262,7 @@ func (s *shelves) fetch(group string, after uint64, most int) found {
 		in := &page.Messages[i]
 		in.Subscription.Group = group
 		m := newDelivery(in)
-		if err := m.parse(); err != nil {
+		if err := s.layer.parse(&m.Message); err != nil {
 			s.layer.malformed("group "+group, 1, err)
 		}
 		f.run = append(f.run, &m.Message)

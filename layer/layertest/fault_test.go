@@ -3,7 +3,9 @@ package layertest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -320,6 +322,32 @@ var faults = []fault{
 		}},
 	{name: "still serves who is closed", caught: "a closed layer ends all calls",
 		close: func(*faultyLink, context.Context) error { return nil }},
+	{name: "does not carry what processes tell each other", caught: "who comes and goes is told",
+		publish: func(l *faultyLink, group string, p *layer.Packet) error {
+			if strings.HasPrefix(group, "=") {
+				return nil
+			}
+			return l.Link.Publish(bg, group, p)
+		}},
+	{name: "takes the layer's own groups for those of programs", caught: "who comes and goes is told",
+		publish: func(l *faultyLink, group string, p *layer.Packet) error {
+			return l.Link.Publish(bg, strings.TrimPrefix(group, "="), p)
+		}},
+	{name: "loses what a process says last", caught: "the users of a process that ends leave",
+		publish: func(l *faultyLink, group string, p *layer.Packet) error {
+			var s struct{ T int }
+			if err := json.Unmarshal(p.Data, &s); err != nil || s.T < 10_000 { // a farewell is true for a short time
+				return err
+			}
+			return l.Link.Publish(bg, group, p)
+		}},
+	{name: "asks only itself who is in a group", caught: "who is in a group is known everywhere",
+		call: func(l *faultyLink, ctx context.Context, process string, request []byte) ([][]byte, error) {
+			if process == "" {
+				return [][]byte{l.receiver.Call(ctx, request)}, nil
+			}
+			return l.Link.Call(ctx, process, request)
+		}},
 	{name: "mixes two networks", caught: "networks do not hear each other", oneNetwork: true},
 }
 

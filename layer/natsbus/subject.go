@@ -57,7 +57,12 @@ func (s *subjects) group(name string) string {
 }
 
 // newGroup is group for who keeps the subject.
-func (s *subjects) newGroup(name string) string { return s.prefix + ".grp." + toTokens(name) }
+func (s *subjects) newGroup(name string) string {
+	if own, ok := strings.CutPrefix(name, "="); ok {
+		return s.prefix + ".presence." + toTokens(own)
+	}
+	return s.prefix + ".grp." + toTokens(name)
+}
 
 // patternOf returns the pattern whose tokens are those.
 func patternOf(tokens string) string {
