@@ -71,7 +71,8 @@ type QueueReceipt struct {
 
 // Enqueue puts p into a durable queue and returns when it is stored: then it is
 // handed to workers until one of them is done with it, or it used up its
-// attempts. It tries for 30 seconds, under the same ID. [ErrChannelFull] says
+// attempts. It tries for 30 seconds, under the same ID; without one, on a NATS
+// server that stands alone, until the server was asked and did not answer. [ErrChannelFull] says
 // that the queue holds as many messages as its capacity allows, and that
 // nothing was dropped; [ErrUnknown], that nobody knows whether p is stored; any
 // other error, that it is not: *[NameError], *[MessageError], [ErrNotQueue],

@@ -133,7 +133,7 @@ func insist(ctx context.Context, patience time.Duration, f func() error) error {
 		if err == nil {
 			return nil
 		}
-		again := errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)
+		again := (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown)) && !errors.Is(err, ErrNoID)
 		unknown = unknown || errors.Is(err, ErrUnknown)
 		if again && time.Until(deadline) > wait && pause(ctx, wait/2+rand.N(wait/2)) {
 			continue

@@ -65,6 +65,11 @@ var (
 	// Nothing was done.
 	ErrStale = errors.New("layer: the lease of the message is over")
 
+	// ErrNoID comes with [ErrUnknown] for a message of a queue that had no ID, on a
+	// network where such messages are not remembered: it may be stored twice if it
+	// is put in again.
+	ErrNoID = errors.New("layer: the message has no ID by which it would be stored once")
+
 	// ErrNoDeadLetter is returned when there is no dead letter of that ID.
 	ErrNoDeadLetter = errors.New("layer: no such dead letter")
 )

@@ -17,7 +17,9 @@ type QueueLink interface {
 	// Enqueue returns when p is stored. One with the same Header.ID that was
 	// stored in that queue within [QueuePolicy.Window] makes it a duplicate,
 	// which is not stored. An error that wraps ErrUnknown says that p may be
-	// stored or not; every other, that it is not.
+	// stored or not; every other, that it is not. An ID that begins with "~" is the
+	// layer's, for trying again: a Link may ignore it, and then wraps ErrNoID
+	// beside ErrUnknown, so that the layer does not.
 	Enqueue(ctx context.Context, queue string, p *Packet, how Placing) (duplicate bool, err error)
 
 	// Take waits for a message and leases it to the caller for the policy's

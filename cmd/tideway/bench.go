@@ -107,9 +107,9 @@ costs the server, behind a garbage collection where the server is the bench's ow
 		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
 		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
-		"queue", "Shared channels: send, receive, acknowledge",
-		`Queue sends to a shared channel and receives from it, and does the same by
-JetStream's own calls in turns. All of it is in one process.`,
+		"queue", "Durable queues: put in, take, acknowledge",
+		`Queue puts messages into a durable queue and takes them from it, and does the same
+by JetStream's own calls in turns. All of it is in one process.`,
 		bench.Settings{Size: []int{128}, Duration: 4 * time.Second},
 		[]func(*benchmark, *pflag.FlagSet){sizeFlag, windowFlag, workersFlag},
 	}, {

@@ -47,10 +47,10 @@ func (l *link) Enqueue(ctx context.Context, queue string, p *layer.Packet, how l
 	if err != nil {
 		return false, l.fail(what, err)
 	}
-	ctx, end := l.calls.begin(ctx, roundTrip)
-	defer end()
 	b, tokens := l.bus, toTokens(queue)
 	if how.Cancel {
+		ctx, end := l.calls.begin(ctx, roundTrip)
+		defer end()
 		n, err := b.purge(ctx, b.subjects.laterStream(), b.subjects.later(tokens, laterKey(p.Header.ID)))
 		return n > 0, l.unread(ctx, what, err)
 	}
@@ -62,7 +62,11 @@ func (l *link) Enqueue(ctx context.Context, queue string, p *layer.Packet, how l
 	if how.Every != "" || !how.At.IsZero() {
 		return l.enqueueLater(ctx, what, w, tokens, newMsg("", data, &header), how)
 	}
-	if header.ID != "" {
+	keyless := w.alone && strings.HasPrefix(header.ID, ownKey)
+	switch {
+	case keyless:
+		header.ID = ""
+	case header.ID != "":
 		header.ID = queue + keySeparator + header.ID
 	}
 	subject := b.subjects.queue(tokens)
@@ -72,9 +76,13 @@ func (l *link) Enqueue(ctx context.Context, queue string, p *layer.Packet, how l
 	case layer.Low:
 		subject = b.subjects.idle(tokens)
 	}
-	ack, err := b.store.js.PublishMsg(ctx, newMsg(subject, data, &header), jetstream.WithRetryAttempts(0))
+	ack, err := l.publishStored(ctx, newMsg(subject, data, &header))
 	if err != nil {
-		return false, l.notQueued(ctx, what, w, err)
+		err = l.notQueued(ctx, what, w, err)
+		if keyless && errors.Is(err, layer.ErrUnknown) {
+			err = fmt.Errorf("%w: %w", err, layer.ErrNoID)
+		}
+		return false, err
 	}
 	return ack.Duplicate && !strings.HasPrefix(p.Header.ID, ownKey), nil
 }
@@ -87,6 +95,8 @@ func laterKey(id string) string {
 
 // enqueueLater stores a message for the server to publish when it is due.
 func (l *link) enqueueLater(ctx context.Context, what string, w *workStream, tokens string, m *nats.Msg, how layer.Placing) (duplicate bool, err error) {
+	ctx, end := l.calls.begin(ctx, roundTrip)
+	defer end()
 	b := l.bus
 	b.works.mu.Lock()
 	lack := b.works.lack

@@ -23,6 +23,11 @@ import (
 type workStream struct {
 	policy layer.QueuePolicy
 	stream string
+
+	// alone says that one server has the stream. Then no election can swallow an
+	// answer, and messages without a key of their user's get none: the server
+	// would pay as much for it as for all the rest of the message.
+	alone bool
 }
 
 // works are the streams of a Bus's queues.
@@ -91,7 +96,7 @@ func (b *Bus) govern(ctx context.Context, policies []layer.QueuePolicy) (all []*
 			if err := b.needStream(ctx, b.queueConfig(p), checkedBy(b, p)); err != nil {
 				return nil, err
 			}
-			all = append(all, &workStream{p, name})
+			all = append(all, &workStream{policy: p, stream: name, alone: b.replicas() == 1})
 		}
 	}
 	if len(all) == 0 {
@@ -146,7 +151,7 @@ func checkedBy(b *Bus, p layer.QueuePolicy) func(jetstream.StreamConfig) error {
 		case !ok:
 			return fmt.Errorf("stream %s is not ours: it has the subjects %q and %s retention; use another prefix", c.Name, c.Subjects, c.Retention)
 		case has != p:
-			return otherQueue(&workStream{has, c.Name}, p)
+			return otherQueue(&workStream{policy: has, stream: c.Name}, p)
 		}
 		return nil
 	}
@@ -172,7 +177,7 @@ func (b *Bus) tryQueues(ctx context.Context) (all workStreams, err error) {
 			return nil, err
 		}
 		if p, ok := b.queuePolicyOf(s.CachedInfo().Config); ok {
-			all = append(all, &workStream{p, name})
+			all = append(all, &workStream{policy: p, stream: name, alone: s.CachedInfo().Config.Replicas == 1})
 		}
 	}
 	return all, list.Err()

@@ -28,6 +28,7 @@ type link struct {
 	queues   queues
 	takers   takers
 	calls    calls
+	answers  answers
 
 	histories []*history    // set by Retain, before the layer subscribes
 	works     []*workStream // set by Govern, then too
@@ -289,6 +290,7 @@ func (l *link) Close(ctx context.Context) error {
 	l.drops.stop()
 	l.queues.stop()
 	l.takers.stop()
+	l.answers.stop()
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()

@@ -44,7 +44,7 @@ func (t *takers) renew() {
 }
 
 // taker is one queue. Its goroutine lives as long as somebody waits or a request
-// is at the server.
+// is at the server, and a little longer.
 type taker struct {
 	link     *link
 	queue    string

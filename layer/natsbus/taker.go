@@ -29,6 +29,9 @@ const (
 	noLevel = -1
 	// lookEvery is how often the other levels are looked at without a reason.
 	lookEvery = 2 * time.Second
+	// takerIdle is how long a taker stays ready for the next Take: workers that are
+	// all busy come back.
+	takerIdle = 10 * time.Second
 	// maxAsked is how many messages may be on their way to one queue of a process.
 	maxAsked = 512
 	// After that a queue's consumer that nobody asks is deleted. It knows how
@@ -44,12 +47,14 @@ type takeLoop struct {
 	hints   *nats.Subscription
 	opened  [levels]bool // the consumer exists, as far as we know
 	waits   int          // messages that the ordinary level was asked to wait for
+	peak    int          // the most Takes that waited at the same time
 	looking int          // the level that is looked at; noLevel
 	dry     bool         // the ordinary level had nothing when it was looked at
 	left    int          // messages that it may still bring
 	heard   time.Time    // when the server last said something
 	looked  time.Time    // when all levels were last looked at
 	seen    time.Time    // when this goroutine last ran
+	busy    time.Time    // when there was last something to do
 	rested  time.Time    // not to ask before
 }
 
@@ -87,7 +92,9 @@ func (p *takeLoop) step() bool {
 	p.mu.Lock()
 	want, told, lost := len(p.waiting), p.told, p.lost
 	p.lost = false
-	if want == 0 && p.waits == 0 && p.looking == noLevel {
+	if want > 0 || p.waits > 0 || p.looking != noLevel {
+		p.busy = p.seen
+	} else if p.seen.Sub(p.busy) > takerIdle {
 		p.over = true
 		p.mu.Unlock()
 		return false
@@ -109,6 +116,7 @@ func (p *takeLoop) step() bool {
 // ask makes the next request. The server is never asked for more than want
 // messages, but when a level is announced while the ordinary one waits in vain.
 func (p *takeLoop) ask(want int, told [levels]bool) error {
+	p.peak = max(p.peak, want)
 	if time.Since(p.looked) > lookEvery {
 		p.looked = time.Now()
 		told = [levels]bool{levelHigh: true, levelDue: true, levelLow: true}
@@ -126,7 +134,7 @@ func (p *takeLoop) ask(want int, told [levels]bool) error {
 		return p.look(levelLow, want)
 	case told[levelLow]:
 		return p.look(levelNormal, want)
-	case p.waits == 0, p.waits <= want/2:
+	case p.waits == 0, want-p.waits >= p.peak/2+1: // those who come one by one share a request
 		return p.wait(want - p.waits)
 	}
 	return nil

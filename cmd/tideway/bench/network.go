@@ -24,14 +24,14 @@ type node struct {
 // queueCapacity is more than is ever under way.
 const queueCapacity = 1 << 16
 
-func newNode(ctx context.Context, opts *natsbus.Options) (n *node, err error) {
+func newNode(ctx context.Context, opts *natsbus.Options, queues ...layer.QueuePolicy) (n *node, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	n = &node{}
 	if n.bus, err = natsbus.New(ctx, opts); err != nil {
 		return nil, err
 	}
-	n.layer, err = layer.New(n.bus, &layer.Options{Capacity: queueCapacity, Logger: opts.Logger})
+	n.layer, err = layer.New(n.bus, &layer.Options{Capacity: queueCapacity, Queues: queues, Logger: opts.Logger})
 	if err != nil {
 		return nil, errors.Join(err, n.bus.Close(ctx))
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
 
-// queue measures a shared channel: send, receive, acknowledge; and the same by
+// queue measures a durable queue: put in, take, acknowledge; and the same by
 // JetStream's own calls, in turns on the same server.
 func queue(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 	opts := &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: silent}
-	n, err := newNode(ctx, opts)
+	n, err := newNode(ctx, opts, layer.QueuePolicy{Pattern: queueName(), Capacity: queueCapacity})
 	if err != nil {
 		return nil, err
 	}
@@ -151,30 +151,44 @@ func (q *relay) run(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// overLayer sends to a shared channel and receives from it.
+// overLayer puts messages into a durable queue and takes them from it.
 func (q *relay) overLayer(ctx context.Context, n *node) (stop func(), err error) {
-	name := fmt.Sprintf("bench.queue.%d", os.Getpid())
-	ctx, cancel := context.WithCancel(ctx)
+	name := queueName()
+	working, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for range q.settings.Workers {
-		ch, err := n.layer.Listen(ctx, name)
-		if err != nil {
-			cancel()
-			return nil, err
-		}
 		wg.Go(func() {
-			defer ch.Close()
-			for m := range ch.All(ctx) {
-				q.arrived(m.Data)
+			for {
+				d, err := n.layer.Take(working, name)
+				if err != nil {
+					return
+				}
+				q.arrived(d.Data)
+				_ = d.Ack(working) // one that is lost is delivered again, and the count shows it
 			}
 		})
 	}
 	q.push = func(ctx context.Context, text []byte) error { return n.layer.Send(ctx, name, Tick{string(text)}) }
-	return func() { cancel(); wg.Wait() }, nil
+	return func() {
+		cancel()
+		wg.Wait()
+		js, err := jetstream.New(n.bus.Conn())
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+		defer cancel()
+		for name := range js.StreamNames(ctx, jetstream.WithStreamListSubject("*.q."+name)).Name() {
+			_ = js.DeleteStream(ctx, name) // of a server that others use, too
+		}
+	}, nil
 }
 
+// queueName is this process's own.
+func queueName() string { return fmt.Sprintf("bench.queue.%d", os.Getpid()) }
+
 // overJetStream does the same with JetStream's own calls: a work queue in
-// memory, publishes that wait for the answer, pulled, acknowledged one by one.
+// files, publishes that wait for the answer, pulled, acknowledged one by one.
 func (q *relay) overJetStream(ctx context.Context, n *node) (stop func(), err error) {
 	js, err := jetstream.New(n.bus.Conn())
 	if err != nil {
@@ -182,8 +196,8 @@ func (q *relay) overJetStream(ctx context.Context, n *node) (stop func(), err er
 	}
 	name := fmt.Sprintf("tideway_bench_%d", os.Getpid())
 	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: name, Subjects: []string{name}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.MemoryStorage,
-		Discard: jetstream.DiscardNew, MaxMsgs: queueCapacity, MaxAge: time.Minute,
+		Name: name, Subjects: []string{name}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
+		Discard: jetstream.DiscardNew, MaxMsgs: queueCapacity,
 	})
 	if err != nil {
 		return nil, err
