@@ -58,7 +58,7 @@ test("with a real server", async (t) => {
   await t.test("a line that goes silent without an end", async (t) => {
     const mine = await Server.start(t, "-ping", "1s");
     const proxy = await Proxy.start(t, mine.port);
-    const c = open(t, proxy.url + "/ws/group/job.1", { grace: 500 });
+    const c = open(t, proxy.url + "/ws/group/job.1", { grace: 2000 });
     await until("it has joined", () => outcomes(c).length === 1);
     await mine.publish("job.1", 1, 5);
     await until("5 lines", () => c.lines.length === 5);
