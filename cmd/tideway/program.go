@@ -44,7 +44,7 @@ command failed, or 2 when its command line makes no sense.`,
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	p.server.register(root.PersistentFlags())
-	root.AddCommand(p.demoCommand(), p.sendCommand(), p.tailCommand(), p.kickCommand(), p.queueCommand(), p.deadCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand())
+	root.AddCommand(p.demoCommand(), p.sendCommand(), p.tailCommand(), p.kickCommand(), p.jobCommand(), p.queueCommand(), p.deadCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }
 
@@ -82,7 +82,7 @@ func (p *program) report(cmd *cobra.Command, err error) int {
 // withoutPackages takes the names of packages out of the library's errors: they
 // help somebody who reads the code.
 func withoutPackages(text string) string {
-	return strings.NewReplacer("layer: ", "", "natsbus: ", "", "router: ", "").Replace(text)
+	return strings.NewReplacer("layer: ", "", "job: ", "", "natsbus: ", "", "router: ", "").Replace(text)
 }
 
 // note prints a line for the human at the terminal.

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tideway": main})
+	testscript.Main(m, map[string]func(){"tideway": main, "jobworker": jobWorker})
 }
 
 // The scripts are a manual that is tried. Beside testscript's own commands they

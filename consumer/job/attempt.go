@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,14 +60,18 @@ func verdict(err, cause error) Event {
 	case err == nil:
 		return Event{Event: Ended, State: StateSucceeded}
 	case errors.As(err, &failed), errors.As(err, &targets):
-		return Event{Event: Ended, State: StateFailed, Error: clip(err.Error(), maxText)}
+		return Event{Event: Ended, State: StateFailed, Error: reason(err)}
 	case errors.Is(cause, ErrStopping):
 		return Event{Event: Released}
 	case errors.Is(cause, ErrCancelled) && errors.Is(err, ErrCancelled):
 		return Event{Event: Retrying} // which becomes the verdict
 	}
-	return Event{Event: Retrying, Error: clip(err.Error(), maxText)}
+	return Event{Event: Retrying, Error: reason(err)}
 }
+
+// reason is an error as a job's log has it, which is for people who do not know
+// this package.
+func reason(err error) string { return clip(strings.TrimPrefix(err.Error(), "job: "), maxText) }
 
 // finish writes the end of an attempt, and then settles the message: if the
 // process dies in between, the message comes again and finds the job ended.

@@ -18,7 +18,7 @@ func load(ctx context.Context, l *layer.Layer, id string) (*journal, error) {
 		return nil, err
 	}
 	if j.status.State == "" {
-		return nil, fmt.Errorf("%w: %s", ErrNoJob, id)
+		return nil, fmt.Errorf("%w with the id %s", ErrNoJob, id)
 	}
 	return j, nil
 }

@@ -59,8 +59,13 @@ type Event struct {
 	Worker string          `json:"worker,omitempty"`
 	Wait   int64           `json:"wait,omitempty"` // milliseconds
 	Ticket int             `json:"ticket,omitempty"`
-	Token  string          `json:"token,omitempty"` // hash of the secret of an attempt that is made over HTTP
-	Next   string          `json:"next,omitempty"`
+
+	// Delivery is how often the job's message had been handed to a worker when
+	// the attempt began.
+	Delivery int `json:"delivery,omitempty"`
+
+	Token string `json:"token,omitempty"` // hash of the secret of an attempt that is made over HTTP
+	Next  string `json:"next,omitempty"`
 
 	// Position is the place right behind the event.
 	Position layer.Position `json:"-"`

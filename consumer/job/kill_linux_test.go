@@ -382,8 +382,8 @@ func TestFrozenWorkersAreRefused(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatal("the worker that woke says nothing")
 		}
-		if s := oneVerdict(t, l, id, job.StateSucceeded); s.Attempt != 2 {
-			t.Errorf("%d attempts, want 2", s.Attempt)
+		if s := oneVerdict(t, l, id, job.StateSucceeded); s.Attempt < 2 {
+			t.Errorf("%d attempts, want another one", s.Attempt)
 		}
 		frozen.kill()
 		other.kill()

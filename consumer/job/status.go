@@ -67,6 +67,7 @@ type Status struct {
 	tries       int                        // attempts since the job last got on
 	own         bool                       // Done and Total were said by the job
 	ticket      int                        // of the message in the queue that counts
+	delivery    int                        // the newest of that message
 	token       string
 }
 
@@ -111,7 +112,7 @@ func (s *Status) apply(e Event) bool {
 	case Started:
 		s.Attempt, s.Worker, s.State, s.open = e.Attempt, e.Worker, StateRunning, true
 		s.tries++
-		s.token = e.Token
+		s.token, s.delivery = e.Token, max(e.Delivery, s.delivery)
 		if s.Started.IsZero() {
 			s.Started = e.At
 		}
@@ -129,6 +130,7 @@ func (s *Status) apply(e Event) bool {
 		s.tries = max(s.tries-1, 0)
 	case Requeued:
 		s.State, s.open, s.ticket = s.rest(), false, e.Ticket
+		s.delivery = 0
 	case Cancelling:
 		s.State, s.CancelledBy = StateCancelling, e.By
 	case Ended:
@@ -252,3 +254,12 @@ func (s *Status) clone() Status {
 	c.checkpoints, c.index = nil, nil
 	return c
 }
+
+// Folder adds up events as they come. The zero Folder is a job without events.
+type Folder struct{ s Status }
+
+// Add adds an event and reports whether it was one by the rules.
+func (f *Folder) Add(e Event) bool { return f.s.apply(e) }
+
+// Status returns what the events add up to. It changes with the next Add.
+func (f *Folder) Status() *Status { return &f.s }

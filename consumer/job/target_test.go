@@ -62,7 +62,7 @@ func TestTargets(t *testing.T) {
 		if most.Load() != 3 {
 			t.Errorf("%d at the same time, want 3", most.Load())
 		}
-		if want := "job: 3 of 12 targets failed: server-05, server-07, server-09"; s.Error != want || s.Done != 12 || s.Total != 12 {
+		if want := "3 of 12 targets failed: server-05, server-07, server-09"; s.Error != want || s.Done != 12 || s.Total != 12 {
 			t.Errorf("got %q, %d of %d; want %q", s.Error, s.Done, s.Total, want)
 		}
 		for i, want := range map[int]job.TargetStatus{
@@ -92,7 +92,7 @@ func TestStopAfterFailures(t *testing.T) {
 		}, &job.EachOptions{Concurrency: 1, StopAfter: 2}), nil)
 		id := submit(t, l, "update", &job.SubmitOptions{Targets: servers(40), By: "ann"})
 		s := verdict(t, l, id, job.StateFailed)
-		if want := "job: 2 of 40 targets failed: server-06, server-07; 32 were not begun"; s.Error != want {
+		if want := "2 of 40 targets failed: server-06, server-07; 32 were not begun"; s.Error != want {
 			t.Errorf("got %q, want %q", s.Error, want)
 		}
 		if s.Progress[8].State != job.StateSkipped {

@@ -224,7 +224,11 @@ func (w *worker) begin(ctx context.Context, d *layer.Delivery, token string) (*R
 	}
 	var verdict Event
 	err := j.write(ctx, func(s *Status) (Event, error) {
+		if !s.State.Terminal() && t.Ticket == s.ticket && d.Attempt < s.delivery {
+			return verdict, ErrStale // the message had lain here while others got it
+		}
 		verdict = s.next(t.Ticket, w.o.Name, token)
+		verdict.Delivery = d.Attempt
 		if verdict.Event == "" {
 			return verdict, errExists
 		}
@@ -235,6 +239,8 @@ func (w *worker) begin(ctx context.Context, d *layer.Delivery, token string) (*R
 		return nil, d.Bury(ctx, j.status.Error)
 	case errors.Is(err, errExists):
 		return nil, d.Ack(ctx)
+	case errors.Is(err, ErrStale):
+		return nil, nil // the message is another's
 	case err != nil:
 		return nil, err
 	case verdict.Event == Ended:

@@ -13,7 +13,7 @@
 //
 // Every answer that is no success has the body
 //
-//	{"error":{"code":"no_job","message":"job: no such job: x"}}
+//	{"error":{"code":"no_job","message":"job: no such job with the id x"}}
 //
 // whose code is for programs and whose message is for people.
 package door
