@@ -93,7 +93,7 @@ const (
 	maxValue   = 64 << 10 // of a checkpoint, and of a result
 	maxPayload = 256 << 10
 	maxTargets = 1000
-	maxName    = 200 // of targets, keys, people
+	maxName    = 255 // of targets, keys, people
 
 	// maxEvents is how many events a job keeps: what Groups says.
 	maxEvents = 10_000

@@ -51,6 +51,9 @@ type ListOptions struct {
 	// Kind is the kind of the jobs. Default: all.
 	Kind string
 
+	// Only says of which kinds jobs may be shown. Default: of all.
+	Only func(kind string) bool
+
 	// States are the states of the jobs. Default: all.
 	States []State
 
@@ -78,7 +81,7 @@ func List(ctx context.Context, l *layer.Layer, opts *ListOptions) ([]Summary, er
 		if len(found) == o.Limit {
 			break
 		}
-		if o.Kind != "" && s.Kind != o.Kind {
+		if o.Kind != "" && s.Kind != o.Kind || o.Only != nil && !o.Only(s.Kind) {
 			continue
 		}
 		if !s.State.Terminal() {

@@ -41,15 +41,15 @@ func (s *Submission) Decode(v any) error {
 // SubmitOptions mean the defaults.
 type SubmitOptions struct {
 	// Key makes submitting idempotent: the same kind and key are the same job,
-	// for as long as the job is kept. At most 200 bytes. Default: every Submit
+	// for as long as the job is kept. At most 255 bytes. Default: every Submit
 	// makes a job.
 	Key string
 
-	// By is who submits, for the audit trail. At most 200 bytes.
+	// By is who submits, for the audit trail. At most 255 bytes.
 	By string
 
 	// Targets are what the job is about, such as the servers to be updated; see
-	// [Run.Each]. At most 1,000 names of at most 200 bytes, none twice. Default
+	// [Run.Each]. At most 1,000 names of at most 255 bytes, none twice. Default
 	// none.
 	Targets []string
 

@@ -23,10 +23,11 @@ const (
 	SendChannels Action = "channels.send" // messages to channels and queues
 	ReadJobs     Action = "jobs.read"     // jobs of queues: their state and events
 	WriteJobs    Action = "jobs.write"    // submitting, cancelling and retrying jobs of queues
+	WorkJobs     Action = "jobs.work"     // taking jobs, and reporting about them
 	Disconnect   Action = "disconnect"    // closing the connections of users and sessions
 )
 
-var actions = []Action{ReadGroups, WriteGroups, SendChannels, ReadJobs, WriteJobs, Disconnect}
+var actions = []Action{ReadGroups, WriteGroups, SendChannels, ReadJobs, WriteJobs, WorkJobs, Disconnect}
 
 // Key is a credential: whoever shows the secret may do what the scopes say.
 type Key struct {

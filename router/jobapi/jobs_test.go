@@ -1,4 +1,4 @@
-package door_test
+package jobapi_test
 
 import (
 	"bufio"
@@ -18,12 +18,13 @@ import (
 	"github.com/tideway-go/tideway/consumer/job"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
-	"github.com/tideway-go/tideway/router/door"
+	"github.com/tideway-go/tideway/router/httpapi"
+	"github.com/tideway-go/tideway/router/jobapi"
 )
 
-const key = "a-key-of-some-length"
+const key, reader = "a-key-of-some-length", "another-key-of-some-length"
 
-func open(t *testing.T, bus layer.Bus, o *door.JobsOptions) (*layer.Layer, *httptest.Server) {
+func open(t *testing.T, bus layer.Bus, o *jobapi.Options) (*layer.Layer, *httptest.Server) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	queues := job.Queues()
@@ -33,14 +34,17 @@ func open(t *testing.T, bus layer.Bus, o *door.JobsOptions) (*layer.Layer, *http
 		t.Fatal(err)
 	}
 	if o == nil {
-		o = &door.JobsOptions{}
+		o = &jobapi.Options{}
 	}
 	o.Logger = log
-	jobs, err := door.Jobs(l, o)
+	api, err := httpapi.New(l, &httpapi.Options{Logger: log, Keys: []httpapi.Key{
+		{Name: "bot", Secret: key, Scopes: []string{"*"}},
+		{Name: "reader", Secret: reader, Scopes: []string{"jobs.read:update"}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := door.Guard(jobs, &door.Options{Keys: map[string]string{key: "bot"}})
+	jobs, err := jobapi.Add(api, l, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +72,7 @@ func ask(t *testing.T, s *httptest.Server, method, path, body string, want int, 
 		t.Fatal(err)
 	}
 	r.Header.Set("X-API-Key", key)
+	r.Header.Set("Content-Type", "application/json")
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
 		r.Header.Set(name, value)
@@ -124,8 +129,8 @@ func TestJobOverHTTP(t *testing.T) {
 		}
 	}
 	for report, want := range map[string]string{
-		`{"target":"c","log":"x"}`: "bad_request", `{"target":"a","done":1}`: "bad_request", `{"state":"dead"}`: "bad_request",
-		`{"nonsense":1}`: "bad_body", `{}{}`: "bad_body", `[`: "bad_body",
+		`{"target":"c","log":"x"}`: "body", `{"target":"a","done":1}`: "body", `{"state":"dead"}`: "body",
+		`{"nonsense":1}`: "body", `{}{}`: "body", `[`: "body",
 	} {
 		if v := ask(t, s, "PATCH", "/api/v1/jobs/"+id, report, 400, token); code(v) != want {
 			t.Errorf("report %s: got %v, want %s", report, v, want)
@@ -197,7 +202,7 @@ func stream(t *testing.T, s *httptest.Server, id, from string) (data []string) {
 // A worker that falls silent loses its job, and what it says later is refused.
 func TestSilentWorker(t *testing.T) {
 	bus := membus.New()
-	_, one := open(t, bus, &door.JobsOptions{Lease: time.Second})
+	_, one := open(t, bus, &jobapi.Options{Lease: time.Second})
 	_, two := open(t, bus, nil)
 	id := ask(t, one, "POST", "/api/v1/jobs/update", `{}`, 202)["job"].(string)
 	first := ask(t, one, "POST", "/api/v1/jobs/update/take?wait=5", "", 200)
@@ -237,62 +242,50 @@ func TestCancelOfATakenJob(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	_, s := open(t, membus.New(), &door.JobsOptions{Kinds: []string{"update"}})
+	_, s := open(t, membus.New(), nil)
+	update := ask(t, s, "POST", "/api/v1/jobs/update", `{}`, 202)["job"].(string)
+	other := ask(t, s, "POST", "/api/v1/jobs/other", `{}`, 202)["job"].(string)
 	for _, c := range []struct {
 		method, path, body string
 		status             int
 		code               string
 	}{
-		{"POST", "/api/v1/jobs/other", `{}`, 404, "no_kind"},
-		{"POST", "/api/v1/jobs/other/take", ``, 404, "no_kind"},
-		{"POST", "/api/v1/jobs/update", `{"targets":["a","a"]}`, 400, "bad_request"},
-		{"POST", "/api/v1/jobs/update", `{"attempts":1000}`, 400, "bad_request"},
-		{"POST", "/api/v1/jobs/update", `{"timeout":"soon"}`, 400, "bad_body"},
-		{"POST", "/api/v1/jobs/update", `{"payload":"` + strings.Repeat("x", 300_000) + `"}`, 400, "bad_request"},
+		{"POST", "/api/v1/jobs/update", `{"targets":["a","a"]}`, 400, "body"},
+		{"POST", "/api/v1/jobs/update", `{"attempts":1000}`, 400, "body"},
+		{"POST", "/api/v1/jobs/update", `{"timeout":"soon"}`, 400, "body"},
+		{"POST", "/api/v1/jobs/update", `{"payload":"` + strings.Repeat("x", 300_000) + `"}`, 400, "body"},
 		{"POST", "/api/v1/jobs/update", `{"payload":"` + strings.Repeat("x", 2_000_000) + `"}`, 413, "too_large"},
-		{"POST", "/api/v1/jobs/update/take?wait=x", ``, 400, "bad_query"},
+		{"POST", "/api/v1/jobs/a*b", `{}`, 400, "name"},
+		{"POST", "/api/v1/jobs/update/take?wait=x", ``, 400, "query"},
 		{"GET", "/api/v1/jobs/nosuchjob", ``, 404, "no_job"},
 		{"GET", "/api/v1/jobs/nosuchjob/events", ``, 404, "no_job"},
-		{"GET", "/api/v1/jobs/a*b", ``, 400, "bad_request"},
-		{"GET", "/api/v1/jobs?limit=0", ``, 400, "bad_query"},
+		{"GET", "/api/v1/jobs/a*b", ``, 400, "name"},
+		{"GET", "/api/v1/jobs?limit=0", ``, 400, "query"},
 		{"DELETE", "/api/v1/jobs/nosuchjob", ``, 404, "no_job"},
+		{"POST", "/api/v1/jobs/" + update + "/retry", ``, 409, "ended"},
 		{"PATCH", "/api/v1/jobs/nosuchjob", `{}`, 404, "no_job"},
-		{"PUT", "/api/v1/jobs/x", ``, 404, "not_found"},
+		{"PUT", "/api/v1/jobs/x", ``, 405, "method"},
 	} {
 		if v := ask(t, s, c.method, c.path, c.body, c.status); code(v) != c.code {
 			t.Errorf("%s %s: got %v, want %s", c.method, c.path, v, c.code)
 		}
 	}
-	for _, header := range []string{"X-API-Key: ", "X-API-Key: a-key-of-some-lengtH", "Authorization: Bearer nonsense-nonsense"} {
-		if v := ask(t, s, "GET", "/api/v1/jobs", "", 401, header); code(v) != "unauthorized" {
-			t.Errorf("%s: got %v", header, v)
+	as := "X-API-Key: " + reader
+	ask(t, s, "GET", "/api/v1/jobs/"+update, "", 200, as)
+	if v := ask(t, s, "GET", "/api/v1/jobs", "", 200, as); len(v["jobs"].([]any)) != 1 {
+		t.Errorf("who may read one kind sees %v", v)
+	}
+	for _, c := range [][2]string{
+		{"GET", "/api/v1/jobs/" + other}, {"GET", "/api/v1/jobs/" + other + "/events"}, {"GET", "/api/v1/jobs?kind=other"},
+		{"DELETE", "/api/v1/jobs/" + update}, {"POST", "/api/v1/jobs/" + update + "/retry"}, {"POST", "/api/v1/jobs/update"},
+		{"POST", "/api/v1/jobs/update/take"}, {"PATCH", "/api/v1/jobs/" + update},
+	} {
+		if v := ask(t, s, c[0], c[1], "{}", 403, as); code(v) != "forbidden" {
+			t.Errorf("%s %s by a reader: got %v", c[0], c[1], v)
 		}
 	}
-}
-
-func TestGuard(t *testing.T) {
-	for _, o := range []*door.Options{nil, {}, {Keys: map[string]string{"short": "x"}}, {Keys: map[string]string{key: ""}}, {Keys: map[string]string{key: "x"}, Rate: -1}} {
-		if _, err := door.Guard(http.NotFoundHandler(), o); err == nil {
-			t.Errorf("%+v: got no error", o)
-		}
-	}
-	h, err := door.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, door.Caller(r)) }),
-		&door.Options{Keys: map[string]string{key: "ann", key + "2": "bob"}, Rate: 0.001, Burst: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[int]int{}
-	for range 5 {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Authorization", "bearer "+key+"2")
-		h.ServeHTTP(w, r)
-		if got[w.Code]++; w.Code == 200 && w.Body.String() != "bob" {
-			t.Errorf("the caller is %q", w.Body)
-		}
-	}
-	if got[200] != 3 || got[429] != 2 {
-		t.Errorf("got %v, want three through and two refused", got)
+	if v := ask(t, s, "GET", "/api/v1/jobs", "", 401, "X-API-Key: "+key+"x"); code(v) != "unauthorized" {
+		t.Errorf("another key: got %v", v)
 	}
 }
 
