@@ -26,8 +26,9 @@ type flow struct {
 	session string   // by which the client's own messages are known; "" in plain
 	first   string   // what session was before the client resumed another
 
-	requests []string // the id of each of inbox.frames, "" for none
-	current  request  // of what is being handled
+	plan     func(*layer.Batch) any // makes a plan for clients that speak tideway.v1; made once
+	requests []string               // the id of each of inbox.frames, "" for none
+	current  request                // of what is being handled
 
 	known   bool              // the client's cursors have come, or are not awaited any more
 	knowing chan struct{}     // closed when known; nil while nobody waits
@@ -38,6 +39,11 @@ type flow struct {
 	queue     []*join          // for the replayer, in order
 	replaying chan struct{}    // closed when the replayer has ended; nil without one
 	cancel    context.CancelFunc
+
+	// last is the newest message that was handled or forwarded, of durable groups
+	// with messages for handlers: from there a connection that was too slow to be
+	// handed all of them catches up.
+	last map[string]layer.Position
 
 	replayed []*layer.Message // to be handled, before what the channel holds
 	emptied  chan struct{}    // closed when they have been handled; nil without any
@@ -110,10 +116,26 @@ func (f *flow) begin() {
 // word that they were. The flow may be nil.
 func (f *flow) handing() bool { return f != nil && f.emptied != nil }
 
-// isMine is isOwn for who does not hold mu.
-func (c *Conn) isMine(sender string) bool {
+// planner returns what makes a plan for the connection's client, nil for one that
+// speaks plain frames. Mu is held.
+func (c *Conn) planner() func(*layer.Batch) any {
+	if !c.flow.speaks() || c.typ == nil {
+		return nil
+	}
+	if c.flow.plan == nil {
+		t, l := c.typ.table(), c.setup.Layer
+		c.flow.plan = func(b *layer.Batch) any { return t.makePlan(b, l) }
+	}
+	return c.flow.plan
+}
+
+// pass notes that a batch goes to the client, or reports that it is from there.
+func (c *Conn) pass(b *layer.Batch, sender string) (own bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.flow != nil && len(c.flow.last) > 0 {
+		c.flow.passed(b.Messages[len(b.Messages)-1])
+	}
 	return c.isOwn(sender)
 }
 

@@ -65,7 +65,7 @@ func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
 	err = c.setup.Layer.GroupDiscard(ctx, group, ch.Name())
 	if err == nil {
 		c.unbook(group)
-		c.dropJoin(group, nil)
+		c.forgetJoin(group)
 	}
 	return c.afterEnd(err)
 }

@@ -31,6 +31,7 @@ type handler struct {
 func Table[C any](handlers ...Handler[C]) Messages[C] {
 	t := newTable()
 	for _, h := range handlers {
+		t.handles = t.handles || h.handler != nil && h.handler.frame == nil
 		switch {
 		case h.handler == nil:
 			panic("consumer: Table has a zero Handler; make one with On, Forward, Render or Otherwise")

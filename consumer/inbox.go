@@ -61,8 +61,9 @@ var _ layer.GapTap = (*tap)(nil)
 // connection's, and allocates nothing.
 func (t *tap) Offer(b *layer.Batch) bool {
 	c := (*Conn)(t)
-	table, rest, v1 := c.forward.Load(), b, false
-	if table == nil {
+	table, rest, v1 := c.forward.Load(), b, (func(*layer.Batch) any)(nil)
+	watched := table == nil
+	if watched {
 		if table, rest, v1 = c.admit(b); rest == nil {
 			return true
 		}
@@ -70,7 +71,7 @@ func (t *tap) Offer(b *layer.Batch) bool {
 	if table == nil {
 		return false
 	}
-	p := table.plan(rest, c.setup.Layer, v1)
+	p := table.plan(rest, v1)
 	if p.queue {
 		return false
 	}
@@ -78,7 +79,7 @@ func (t *tap) Offer(b *layer.Batch) bool {
 		c.setup.Stats.Unknown.Add(int64(p.unknown))
 		p.tell(c.setup.Logger)
 	}
-	if p.frames != nil && (p.sender == "" || !c.isMine(p.sender)) {
+	if p.frames != nil && (!watched && p.sender == "" || !c.pass(rest, p.sender)) {
 		c.setup.Socket.Offer(p.frames) // an error means that the connection ends
 	}
 	return true
@@ -87,19 +88,19 @@ func (t *tap) Offer(b *layer.Batch) bool {
 // admit is the way of a batch to a connection whose messages may not all be
 // forwarded as they come: the table is nil where handlers do not run, and rest
 // where nothing is left to deliver.
-func (c *Conn) admit(b *layer.Batch) (t *table, rest *layer.Batch, v1 bool) {
+func (c *Conn) admit(b *layer.Batch) (t *table, rest *layer.Batch, v1 func(*layer.Batch) any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	rest = b
 	if c.flow != nil && len(c.flow.joins) > 0 {
 		if rest = c.flow.admit(b); rest == nil {
-			return nil, nil, false
+			return nil, nil, nil
 		}
 	}
 	if c.inbox.open && !c.inbox.stopped {
 		t = c.typ.table()
 	}
-	return t, rest, c.flow.speaks()
+	return t, rest, c.planner()
 }
 
 // Gapped takes the word that messages were lost on their way.
@@ -217,7 +218,11 @@ func (c *Conn) nextMessage() *layer.Message {
 		}
 		c.mu.Lock()
 		c.inbox.woken = true
-		due := (c.flow == nil || c.flow.admitOne(&m)) && !c.isOwn(m.Header.Sender)
+		due := c.flow == nil || c.flow.admitOne(&m)
+		if due && c.flow != nil {
+			c.flow.passed(&m)
+		}
+		due = due && !c.isOwn(m.Header.Sender)
 		c.mu.Unlock()
 		if due {
 			return &m

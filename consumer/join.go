@@ -112,6 +112,11 @@ type join struct {
 	missed layer.Position // the newest one that was not kept; zero when all are
 	again  bool           // read again: something may have been lost on the way
 
+	// catchUp says that the connection has joined before, and has the messages up
+	// to from.
+	catchUp bool
+	from    layer.Position
+
 	// floor is how far the client has got when held ends. The process may lag
 	// behind it, so up to there what arrives is a double.
 	floor layer.Position
@@ -142,12 +147,22 @@ func (c *Conn) beginJoin(group string, fresh bool, opts *JoinOptions) *join {
 	return j
 }
 
-// dropJoin forgets a join, if it is still that one; nil is whichever there is.
+// dropJoin forgets a join that failed; nil is none.
 func (c *Conn) dropJoin(group string, j *join) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.flow != nil && (j == nil || c.flow.joins[group] == j) {
+	if j != nil && c.flow.joins[group] == j {
 		delete(c.flow.joins, group)
+	}
+}
+
+// forgetJoin forgets whatever is known of a group that was left.
+func (c *Conn) forgetJoin(group string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flow != nil {
+		delete(c.flow.joins, group)
+		delete(c.flow.last, group)
 	}
 }
 
@@ -215,6 +230,14 @@ func (f *flow) admit(b *layer.Batch) *layer.Batch {
 	return &layer.Batch{Messages: b.Messages[n:]}
 }
 
+// passed notes how far a group has been handled or forwarded, if that is of use.
+// Mu is held.
+func (f *flow) passed(m *layer.Message) {
+	if _, ok := f.last[m.Group]; ok {
+		f.last[m.Group] = m.Position
+	}
+}
+
 // admitOne is admit for a message that waited in the channel. Mu is held.
 func (f *flow) admitOne(m *layer.Message) bool {
 	j := f.joins[m.Group]
@@ -232,8 +255,9 @@ func (f *flow) admitOne(m *layer.Message) bool {
 }
 
 // gapped takes the word that messages of a group were lost on their way. A join
-// that is under way reads again, and misses nothing; a client that speaks
-// tideway.v1 is told, and all are counted.
+// that is under way reads again, and misses nothing; so does a connection whose
+// handlers are too slow for a durable group. Else a client that speaks tideway.v1
+// is told, and all are counted.
 func (c *Conn) gapped(g layer.Gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,6 +272,13 @@ func (c *Conn) gapped(g layer.Gap) {
 			return // all of it was read from the store
 		default:
 			delete(c.flow.joins, g.Group)
+		}
+		if from, ok := c.flow.last[g.Group]; ok && g.Reason == layer.GapSlow && c.accepted {
+			j := &join{group: g.Group, durable: true, held: true, catchUp: true, from: from}
+			c.flow.joins[g.Group] = j
+			c.flow.queue = append(c.flow.queue, j)
+			c.replayOn()
+			return
 		}
 	}
 	c.setup.Stats.Gaps.Add(1)

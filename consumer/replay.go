@@ -85,7 +85,9 @@ func (r *replayer) run(ctx context.Context) {
 	if r.j.opts != nil && c.speaks() {
 		c.awaitCursors(ctx)
 	}
-	if err := r.begin(ctx); r.failed(ctx, err) {
+	if r.j.catchUp { // it was told when it joined
+		r.from, r.told = r.j.from, true
+	} else if err := r.begin(ctx); r.failed(ctx, err) {
 		return
 	}
 	for {
@@ -121,6 +123,12 @@ func (r *replayer) release() (kept []*layer.Message, done bool) {
 		return kept, false
 	}
 	j.held, j.floor = false, r.from
+	if c.typ == nil || c.typ.table().handles {
+		if c.flow.last == nil {
+			c.flow.last = map[string]layer.Position{}
+		}
+		c.flow.last[j.group] = r.from
+	}
 	return nil, true
 }
 

@@ -16,6 +16,7 @@ import (
 type table struct {
 	handlers  map[string]*handler
 	otherwise *handler
+	handles   bool                   // not all is forwarded
 	build     func(*layer.Batch) any // makePlan for plain frames, made a func once
 
 	mu   sync.Mutex // guards told
@@ -71,13 +72,13 @@ var oneByOne = &plan{queue: true}
 // tideway.v1.
 type forProtocol struct{ *table }
 
-// plan returns what to do with b, for clients that speak tideway.v1 or plain
-// frames. All connections share it.
-func (t *table) plan(b *layer.Batch, l *layer.Layer, v1 bool) *plan {
-	if !v1 {
+// plan returns what to do with b, for clients that speak plain frames, or with v1
+// for those that speak tideway.v1. All connections share it.
+func (t *table) plan(b *layer.Batch, v1 func(*layer.Batch) any) *plan {
+	if v1 == nil {
 		return b.Once(t, t.build).(*plan)
 	}
-	return b.Once(forProtocol{t}, func(b *layer.Batch) any { return t.makePlan(b, l) }).(*plan)
+	return b.Once(forProtocol{t}, v1).(*plan)
 }
 
 func (t *table) find(typ string) *handler {

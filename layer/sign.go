@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,14 @@ type signingKey struct {
 	Made   time.Time `json:"made"`
 	Secret []byte    `json:"secret"`
 
-	id [keyIDSize]byte // the beginning of the secret's hash
+	id   [keyIDSize]byte // the beginning of the secret's hash
+	macs sync.Pool       // of *proof
+}
+
+// proof is a hash that has the secret, to be used again, and room for a sum.
+type proof struct {
+	hash.Hash
+	sum [sha256.Size]byte
 }
 
 func newKey() *signingKey {
@@ -56,12 +65,17 @@ func (k *signingKey) name() {
 }
 
 // mac is what proves that data was signed for purpose, which holds no NUL.
-func (k *signingKey) mac(purpose string, data []byte) []byte {
-	h := hmac.New(sha256.New, k.Secret)
-	h.Write([]byte(purpose))
+func (k *signingKey) mac(purpose string, data []byte) [macSize]byte {
+	h, ok := k.macs.Get().(*proof)
+	if !ok {
+		h = &proof{Hash: hmac.New(sha256.New, k.Secret)}
+	}
+	defer k.macs.Put(h)
+	h.Reset()
+	io.WriteString(h, purpose)
 	h.Write([]byte{0})
 	h.Write(data)
-	return h.Sum(nil)[:macSize]
+	return [macSize]byte(h.Sum(h.sum[:0]))
 }
 
 // keyring holds the keys that this process knows. In a network without durable
@@ -86,7 +100,8 @@ func (l *Layer) Sign(purpose string, data []byte) string {
 	k := (*l.ring.keys.Load())[0]
 	b := make([]byte, 0, keyIDSize+macSize+len(data))
 	b = append(b, k.id[:]...)
-	b = append(b, k.mac(purpose, data)...)
+	proof := k.mac(purpose, data)
+	b = append(b, proof[:]...)
 	return base64.RawURLEncoding.EncodeToString(append(b, data...))
 }
 
@@ -106,7 +121,10 @@ func (l *Layer) Verify(ctx context.Context, purpose, token string) ([]byte, erro
 		k = l.ring.find(b)
 	}
 	data := b[keyIDSize+macSize:]
-	if k == nil || !hmac.Equal(k.mac(purpose, data), b[keyIDSize:keyIDSize+macSize]) {
+	if k == nil {
+		return nil, ErrForged
+	}
+	if want := k.mac(purpose, data); !hmac.Equal(want[:], b[keyIDSize:keyIDSize+macSize]) {
 		return nil, ErrForged
 	}
 	return data, nil

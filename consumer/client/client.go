@@ -8,9 +8,6 @@
 //	for e, err := range conn.Events(ctx) { ... }
 //	conn, err = client.Dial(ctx, url, &client.Options{Resume: conn.Resume()})
 //
-// [Run] does that for good: it comes back after what passes, as the close codes
-// say, and ends after what does not.
-//
 // docs/reference/wire.md has the protocol.
 package client
 
@@ -32,7 +29,7 @@ import (
 	"github.com/tideway-go/tideway/consumer"
 )
 
-// Options are the settings of [Dial] and [Run]. A nil *Options means the
+// Options are the settings of [Dial]. A nil *Options means the
 // defaults.
 type Options struct {
 	// Header is added to the handshake: Origin, Cookie, Authorization.
