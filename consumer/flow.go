@@ -26,6 +26,8 @@ type flow struct {
 	session string   // by which the client's own messages are known; "" in plain
 	first   string   // what session was before the client resumed another
 
+	rate allowance // for what the client sends
+
 	plan     func(*layer.Batch) any // makes a plan for clients that speak tideway.v1; made once
 	requests []string               // the id of each of inbox.frames, "" for none
 	current  request                // of what is being handled
@@ -180,7 +182,7 @@ func (c *Conn) sender() string {
 // comes back, with the id of the request that it is.
 func (c *Conn) understand(f Frame) (data Frame, id string, forReceive bool) {
 	if f.Type != Text {
-		return f, "", true
+		return f, "", !c.limited("")
 	}
 	in, err := parseClient(f.Data, c.mostGroups())
 	switch {
@@ -190,7 +192,7 @@ func (c *Conn) understand(f Frame) (data Frame, id string, forReceive bool) {
 		c.tell(errorFrame(codeFrame, err.Error()))
 	case in.data != nil:
 		c.settleCursors(nil, "")
-		return Frame{Text, in.data}, in.id, true
+		return Frame{Text, in.data}, in.id, !c.limited(in.id)
 	case in.token != "":
 		c.renew(in.token, in.id)
 	case in.resume != nil:

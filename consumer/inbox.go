@@ -281,8 +281,15 @@ func (c *Conn) put(f Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.inbox
+	began := time.Time{}
 	for len(b.frames) >= maxInbox && c.setup.Socket.Err() == nil {
+		if began.IsZero() {
+			began = time.Now()
+		}
 		c.awaitRoom()
+	}
+	if !began.IsZero() && c.flow.speaks() {
+		c.flow.rate.excuse(c.setup.Terms, time.Since(began))
 	}
 	if !b.stopped {
 		b.frames = append(b.frames, f)

@@ -432,3 +432,90 @@ func TestSenderExcluded(t *testing.T) {
 		p.lines("job.1", 1, 4)
 	})
 }
+
+// A client that sends too much is told first, and closed later; a lawful one that
+// waits for a slow handler is neither.
+func TestRateLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := watch(t).dial("/g/", client.Resume{})
+		p.joined(client.Joined{Group: "g", Outcome: "live"})
+		ctx := t.Context()
+		for range 100 {
+			if err := p.Request(ctx, map[string]any{"op": "nothing"}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refused := (*client.Error)(nil)
+		if err := p.Request(ctx, 1, nil); !errors.As(err, &refused) || refused.Code != "rate_limited" {
+			t.Errorf("got %v, want rate_limited", err)
+		}
+		time.Sleep(time.Second)
+		if err := p.Request(ctx, map[string]any{"op": "nothing"}, nil); err != nil {
+			t.Errorf("after a second: %v", err)
+		}
+		for range 300 {
+			if p.Send(ctx, map[string]any{"op": "nothing"}) != nil {
+				break
+			}
+		}
+		if e := p.next(); e.Err == nil || e.Err.Code != "rate_limited" {
+			t.Errorf("got %s, want rate_limited", show(e))
+		}
+		if _, err := p.Receive(ctx); consumer.CloseStatus(err) != consumer.StatusTooManyMessage {
+			t.Errorf("got %v, want 4129", err)
+		}
+	})
+}
+
+// Messages to an ordinary group that a busy connection missed are told of.
+func TestGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := consumer.Type[watcher]{
+			Connect: (*watcher).connect,
+			Messages: consumer.Table(consumer.On(func(_ *watcher, ctx context.Context, c *consumer.Conn, l line) error {
+				time.Sleep(time.Millisecond)
+				return c.SendJSON(ctx, l)
+			})),
+		}
+		s := newStation(t, membus.New(), router.Table{"/{group}/": slow}, nil)
+		p := s.dial("/g/", client.Resume{})
+		p.joined(client.Joined{Group: "g", Outcome: "live"})
+		s.publish("g", 1, 1000)
+		for n := 0; ; n++ {
+			if e := p.next(); e.Gap != nil {
+				if e.Gap.Group != "g" || e.Gap.Reason != "slow" || n < 100 {
+					t.Errorf("got %s after %d messages", show(e), n)
+				}
+				break
+			}
+		}
+		p = s.dial("/job.1/", client.Resume{})
+		p.joined(client.Joined{Group: "job.1", Outcome: "live"})
+		s.publish("job.1", 1, 1000)
+		for n := 1; n <= 1000; n++ {
+			e := p.next()
+			if want := fmt.Sprintf(`{"type":"line","n":%d}`, n); string(e.Data) != want {
+				t.Fatalf("a handler of a durable group got %s, want %s", show(e), want)
+			}
+		}
+	})
+}
+
+// A connection that speaks plain frames gets the replay, and no frame of the
+// protocol.
+func TestPlainJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := watch(t)
+		s.publish("job.1", 1, 3)
+		c := consumertest.Dial(t, s, "/job.1/?last=2", nil)
+		for n := 2; n <= 4; n++ {
+			if n == 4 {
+				s.publish("job.1", 4, 4)
+			}
+			if got, want := c.ReceiveText(), fmt.Sprintf(`{"type":"line","n":%d}`, n); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+		c.ReceiveNothing(time.Minute)
+	})
+}

@@ -18,6 +18,7 @@ type inbound struct {
 	head                           [10]byte
 	n                              uint8 // bytes seen of the current frame's header
 	op                             opcode
+	patient                        bool                 // the consumer refuses messages before we close
 	open                           bool                 // inside a fragmented message
 	busy                           bool                 // amid a message or a frame
 	closed                         bool                 // nothing after this counts: a whole close frame went by (section 5.5.1)
@@ -144,7 +145,11 @@ func (in *inbound) judge(h header, now time.Duration, lim *limits) *consumer.Clo
 	case opContinuation:
 		return tooBig(uint64(in.size)+h.length, in.deflate.amid(), lim)
 	case opText, opBinary:
-		if over := in.messages.take(&lim.messages, 1, now, in.slack); over != nil {
+		rate := &lim.messages
+		if in.patient {
+			rate = &lim.patient
+		}
+		if over := in.messages.take(rate, 1, now, in.slack); over != nil {
 			return over
 		}
 		return tooBig(h.length, h.rsv != 0, lim)

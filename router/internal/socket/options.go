@@ -159,6 +159,7 @@ type limits struct {
 	message                        int64 // bytes; negative is off
 	compressed                     int64 // the same, of a compressed one
 	frames, bytes, pings, messages rate
+	patient                        rate // messages of clients that are told before
 }
 
 func newLimits(o *Options) limits {
@@ -169,6 +170,7 @@ func newLimits(o *Options) limits {
 		bytes:      newRate("bytes", o.ByteRate, o.ByteBurst),
 		pings:      newRate("pings", o.PingRate, o.PingRate),
 		messages:   newRate("messages", o.MessageRate, o.MessageBurst),
+		patient:    newRate("messages", o.MessageRate, 2*o.MessageBurst),
 	}
 }
 

@@ -46,6 +46,7 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 	}
 	s := h.socket
 	s.reader.ws = ws
+	s.wire.in.patient = subprotocol == consumer.Protocol
 	if w.Header().Get(extensions) != "" {
 		s.wire.deflates, s.wire.in.deflate = true, new(deflation)
 	}
