@@ -274,7 +274,7 @@ func (c *Conn) gapped(g layer.Gap) {
 			delete(c.flow.joins, g.Group)
 		}
 		if from, ok := c.flow.last[g.Group]; ok && g.Reason == layer.GapSlow && c.accepted {
-			j := &join{group: g.Group, durable: true, held: true, catchUp: true, from: from}
+			j := &join{group: g.Group, durable: true, held: true, again: true, catchUp: true, from: from}
 			c.flow.joins[g.Group] = j
 			c.flow.queue = append(c.flow.queue, j)
 			c.replayOn()

@@ -493,7 +493,12 @@ func TestGap(t *testing.T) {
 		p.joined(client.Joined{Group: "job.1", Outcome: "live"})
 		s.publish("job.1", 1, 1000)
 		for n := 1; n <= 1000; n++ {
-			e := p.next()
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			e, err := p.Receive(ctx)
+			cancel()
+			if err != nil {
+				t.Fatalf("line %d: %v", n, err)
+			}
 			if want := fmt.Sprintf(`{"type":"line","n":%d}`, n); string(e.Data) != want {
 				t.Fatalf("a handler of a durable group got %s, want %s", show(e), want)
 			}
