@@ -30,10 +30,14 @@ type tally struct{ members, full, taken, missed int }
 func (l *Layer) deliverBatch(g *group, b *Batch) {
 	begun := g.roster.joins.Load()
 	var t tally
-	if more := g.roster.others(); len(more) == 0 {
-		t = g.roster.first.deliver(b, begun)
+	more := g.roster.others()
+	if helpers := min(runtime.GOMAXPROCS(0)-1, len(more)); helpers > 0 {
+		t = share(&walk{batch: b, begun: begun, first: &g.roster.first, more: more}, helpers)
 	} else {
-		t = share(&walk{batch: b, begun: begun, first: &g.roster.first, more: more})
+		t = g.roster.first.deliver(b, begun)
+		for _, p := range more {
+			t.add(p.deliver(b, begun))
+		}
 	}
 	if t.taken > 0 {
 		l.stats.delivered.Add(int64(t.taken))
@@ -45,11 +49,10 @@ func (l *Layer) deliverBatch(g *group, b *Batch) {
 	}
 }
 
-// share does a walk with the help of as many goroutines as there are cores left.
-func share(w *walk) tally {
-	n := 1 + len(w.more)
-	w.left.Add(n)
-	for range min(runtime.GOMAXPROCS(0), n) - 1 {
+// share does a walk with the help of other goroutines.
+func share(w *walk, helpers int) tally {
+	w.left.Add(1 + len(w.more))
+	for range helpers {
 		go w.run()
 	}
 	w.run()
@@ -79,10 +82,14 @@ func (w *walk) take() *page {
 func (w *walk) add(t tally) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sum.members += t.members
-	w.sum.full += t.full
-	w.sum.taken += t.taken
-	w.sum.missed += t.missed
+	w.sum.add(t)
+}
+
+func (t *tally) add(o tally) {
+	t.members += o.members
+	t.full += o.full
+	t.taken += o.taken
+	t.missed += o.missed
 }
 
 // deliver hands a batch to the members on a page who had joined by then.
