@@ -168,7 +168,7 @@ test("with a real server", async (t) => {
     await until("3 messages", () => got.length === 3);
     assert.deepEqual(got, [{ type: "thing", n: 1 }, "words", new Uint8Array([1, 2]).buffer]);
     proxy.cut();
-    await until("it waits", () => c.state !== "open");
+    await until("it has waited", () => states(c).some((s) => s.state === "waiting"));
     c.send("again");
     await until("it is back", () => got.length === 4);
     c.send("restart");
