@@ -180,7 +180,7 @@ func (c *Conn) RemoteAddr() string { return c.setup.RemoteAddr }
 func (c *Conn) User() User { return c.user.Load().user() }
 
 // SetUser changes who stands behind the connection, as a login over the socket
-// does. Limits and kicks by user go by the new one from then on.
+// does. Limits, kicks and presence go by the new one from then on.
 func (c *Conn) SetUser(u User) {
 	c.changedUser(c.user.Swap(u.pointer()))
 }
@@ -202,6 +202,11 @@ func (c *Conn) RenewUser(old, now User) bool {
 }
 
 func (c *Conn) changedUser(old *User) {
+	c.mu.Lock()
+	if c.channel != nil {
+		c.identify(c.User().ID) // the newest, whoever comes here first
+	}
+	c.mu.Unlock()
 	if c.setup.OnUser != nil {
 		c.setup.OnUser(old.user())
 	}

@@ -52,7 +52,18 @@ func (c *Conn) ownChannel() (*layer.Channel, error) {
 		return nil, fmt.Errorf("consumer: the connection's channel: %w", err)
 	}
 	c.channel = ch
+	if id := c.User().ID; id != "" {
+		c.identify(id)
+	}
 	return ch, nil
+}
+
+// identify tells the layer who stands behind the connection's channel, for the
+// presence in its groups. Mu is held.
+func (c *Conn) identify(id string) {
+	if err := c.channel.Identify(id); err != nil && !errors.Is(err, layer.ErrClosed) {
+		c.Logger().Warn("consumer: the connection is present without a user", "err", err)
+	}
 }
 
 // GroupDiscard takes the connection out of a group; one that it is not in is no

@@ -72,8 +72,10 @@ func (c *Conn) Join(ctx context.Context, group string, opts *JoinOptions) error 
 
 // GroupAdd makes the connection a member of a group until it ends, see
 // [layer.Layer.GroupAdd]. It begins with what is sent from then on; [Conn.Join]
-// also brings what a client missed. Other errors: [ErrTooManyGroups], and
-// [ErrNotOpen] once the connection has ended.
+// also brings what a client missed. In a group with presence, the connection's user
+// is a member from then on, see layer.Options.Presence; its [layer.PresenceJoin] and
+// [layer.PresenceLeave] come through the consumer's table. Other errors:
+// [ErrTooManyGroups], and [ErrNotOpen] once the connection has ended.
 func (c *Conn) GroupAdd(ctx context.Context, group string) error { return c.enter(ctx, group, nil) }
 
 // enter joins a group, with opts as Join does, with nil as GroupAdd.

@@ -121,7 +121,7 @@
 // stays.
 //
 // A process knows the members of the groups that it has members in, and of no
-// others. Each costs it about 300 bytes, and each such group a message in every
+// others. Each costs it about 200 bytes, and each such group a message in every
 // third of the lease, to those processes alone that have members in it, too. A group
 // without presence costs nothing.
 //

@@ -103,7 +103,7 @@ func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 		return d.server.explain(err)
 	}
 	defer func() { err = errors.Join(err, closeWithin(ctx, bus.Close)) }()
-	l, err := layer.New(bus, &layer.Options{Logger: log})
+	l, err := layer.New(bus, &layer.Options{Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, Logger: log})
 	if err != nil {
 		return err
 	}

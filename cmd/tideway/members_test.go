@@ -29,7 +29,10 @@ func (s *stage) site(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := layer.New(bus, &layer.Options{Logger: slog.New(slog.DiscardHandler)})
+	l, err := layer.New(bus, &layer.Options{
+		Presence: []layer.Presence{{Pattern: "chat.>"}},
+		Logger:   slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		return errors.Join(err, bus.Close(ctx))
 	}

@@ -38,6 +38,10 @@ func open(t testing.TB, o *natsbus.Options) *natsbus.Bus {
 // TestMain lets more tests run at the same time than there are processors: the
 // rows of layertest wait most of the time.
 func TestMain(m *testing.M) {
+	if setting := os.Getenv(settlersVar); setting != "" {
+		_ = settle(setting) // it ends when the test does
+		os.Exit(1)
+	}
 	if settings := os.Getenv(serverVariable); settings != "" {
 		var n node
 		err := json.Unmarshal([]byte(settings), &n)
