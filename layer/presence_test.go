@@ -26,17 +26,21 @@ type town struct {
 	bus  layer.Bus
 	opts layer.Options
 
-	mu   sync.Mutex     // guards side
-	side map[string]int // by process; those of different sides do not hear each other
+	mu        sync.Mutex     // guards all below
+	side      map[string]int // by process; those of different sides do not hear each other
+	receivers map[string]layer.Receiver
 }
 
 func newTown(t *testing.T, p ...layer.Presence) *town {
-	return &town{t: t, bus: membus.New(), side: map[string]int{},
+	return &town{t: t, bus: membus.New(), side: map[string]int{}, receivers: map[string]layer.Receiver{},
 		opts: layer.Options{Presence: p, Logger: slog.New(slog.DiscardHandler)}}
 }
 
 // Attach implements layer.Bus.
 func (n *town) Attach(ctx context.Context, process string, r layer.Receiver) (layer.Link, error) {
+	n.mu.Lock()
+	n.receivers[process] = r
+	n.mu.Unlock()
 	l, err := n.bus.Attach(ctx, process, &townReceiver{r, n, process})
 	return &townLink{l, n, process}, err
 }
@@ -266,6 +270,38 @@ func TestPresenceOfAProcessThatEnds(t *testing.T) {
 		d.want(t, "-bob")
 		if got, want := roll(t, a, "room.1"), (map[string]int{"zoe": 1}); !maps.Equal(got, want) {
 			t.Errorf("members are %v, want %v", got, want)
+		}
+	})
+}
+
+// Who hears nobody keeps what it knows, and asks when its link is up again.
+func TestPresenceWithoutALink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newTown(t, layer.Presence{Pattern: "room.>"})
+		a, b := n.layer(), n.layer()
+		d := new(diary)
+		joinTap(t, a, "room.1", "zoe", d)
+		time.Sleep(10 * time.Second)
+		bob := join(t, b, "room.1", "bob")
+		time.Sleep(10 * time.Second)
+		d.want(t, "+zoe", "+bob")
+		n.move(a.Process(), 1)
+		n.receivers[a.Process()].Report(layer.LinkEvent{Kind: layer.LinkDown})
+		bob.Close()
+		join(t, b, "room.1", "eve")
+		time.Sleep(time.Minute)
+		d.want(t)
+		if got, want := roll(t, b, "room.1"), (map[string]int{"eve": 1}); !maps.Equal(got, want) {
+			t.Errorf("members are %v, want %v", got, want)
+		}
+		n.move(a.Process(), 0)
+		n.receivers[a.Process()].Report(layer.LinkEvent{Kind: layer.LinkUp})
+		time.Sleep(4 * time.Second)
+		d.want(t, "-bob", "+eve")
+		for _, l := range []*layer.Layer{a, b} {
+			if got, want := roll(t, l, "room.1"), (map[string]int{"eve": 1, "zoe": 1}); !maps.Equal(got, want) {
+				t.Errorf("members are %v, want %v", got, want)
+			}
 		}
 	})
 }
