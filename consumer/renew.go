@@ -25,16 +25,17 @@ func (c *Conn) renew(token, id string) {
 	}
 }
 
-var (
-	errNoTokens  = errors.New("consumer: tokens are not taken over an open connection here")
-	errOtherUser = errors.New("consumer: the token is another user's; open another connection for it")
-)
+// ErrNoTokens is what [Terms].AuthenticateToken returns where no authenticator takes
+// tokens over an open connection.
+var ErrNoTokens = errors.New("consumer: tokens are not taken over an open connection here")
+
+var errOtherUser = errors.New("consumer: the token is another user's; open another connection for it")
 
 // authenticate makes the token's user the connection's.
 func (c *Conn) authenticate(token string) error {
 	check := c.setup.Terms.AuthenticateToken
 	if check == nil {
-		return errNoTokens
+		return ErrNoTokens
 	}
 	ctx, cancel := context.WithTimeout(&c.life, authTimeout)
 	defer cancel()
@@ -61,7 +62,7 @@ func (c *Conn) refusedToken(err error) (refusedFrame, bool) {
 	c.Logger().Info("consumer: a token was not taken", "err", err)
 	d, denied := errors.AsType[*DenyError](err)
 	switch {
-	case errors.Is(err, errNoTokens):
+	case errors.Is(err, ErrNoTokens):
 		return refusedFrame{Code: codeUnsupported, Message: "tokens are not taken over an open connection here"}, true
 	case errors.Is(err, errOtherUser):
 		return refusedFrame{Code: codeAuth, Message: "the token is another user's"}, true

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -64,6 +65,28 @@ func (f first) Recheck(ctx context.Context, u consumer.User) (consumer.User, err
 	return u, err
 }
 
+// AuthenticateToken asks the first that takes tokens over an open connection.
+func (f first) AuthenticateToken(ctx context.Context, token string) (consumer.User, error) {
+	for i, a := range f {
+		u, err := authenticateToken(ctx, a, token)
+		if !errors.Is(err, consumer.ErrNoTokens) {
+			u.Via = join(i, u.Via)
+			return u, err
+		}
+	}
+	return consumer.User{}, consumer.ErrNoTokens
+}
+
+// authenticateToken asks a, if it takes tokens over an open connection.
+func authenticateToken(ctx context.Context, a Authenticator, token string) (consumer.User, error) {
+	if t, ok := a.(interface {
+		AuthenticateToken(ctx context.Context, token string) (consumer.User, error)
+	}); ok {
+		return t.AuthenticateToken(ctx, token)
+	}
+	return consumer.User{}, consumer.ErrNoTokens
+}
+
 func join(i int, via string) string {
 	if via == "" {
 		return strconv.Itoa(i)
@@ -91,6 +114,10 @@ func (q required) Authenticate(r *http.Request) (consumer.User, error) {
 		return consumer.User{}, consumer.Deny(http.StatusUnauthorized, "log in first")
 	}
 	return u, err
+}
+
+func (q required) AuthenticateToken(ctx context.Context, token string) (consumer.User, error) {
+	return authenticateToken(ctx, q.inner, token)
 }
 
 func (q required) Recheck(ctx context.Context, u consumer.User) (consumer.User, error) {

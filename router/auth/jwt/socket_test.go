@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/consumer/client"
 	"github.com/tideway-go/tideway/consumer/consumertest"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
@@ -80,6 +82,43 @@ func TestOverTheSocket(t *testing.T) {
 			if strings.Contains(lines.String(), secretText) {
 				t.Errorf("a token is in the log: %s", lines.String())
 			}
+		}
+	})
+}
+
+// A token is renewed over the open connection, by the same user alone.
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := router.New(nil, router.Table{"/ws/": consumer.Type[struct{}]{}}, &router.Options{
+			Authenticate: auth.Required(auth.First(newAuthenticator(t, valid()))),
+			Logger:       slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		c, err := client.Dial(ctx, "ws://localhost/ws/", &client.Options{
+			Token: sign(t, jwt.SigningMethodHS256, secret, claims(nil)), HTTPClient: consumertest.HTTPClient(t, r),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := (*client.Error)(nil)
+		for _, token := range []string{"garbage", sign(t, jwt.SigningMethodHS256, secret, claims(map[string]any{"sub": "eve"}))} {
+			if err := c.Authenticate(ctx, token); !errors.As(err, &refused) || refused.Code != "unauthorized" {
+				t.Errorf("got %v, want unauthorized", err)
+			}
+		}
+		time.Sleep(50 * time.Minute)
+		if err := c.Authenticate(ctx, sign(t, jwt.SigningMethodHS256, secret, claims(nil))); err != nil {
+			t.Error(err)
+		}
+		began := time.Now()
+		if _, err := c.Receive(ctx); consumer.CloseStatus(err) != consumer.StatusExpired || time.Since(began) < 55*time.Minute {
+			t.Errorf("ended after %v with %v; want 4101 when the new token ends", time.Since(began), err)
+		}
+		if err := r.Shutdown(ctx); err != nil {
+			t.Error(err)
 		}
 	})
 }
