@@ -103,11 +103,14 @@ func (w *worker) look(ctx context.Context, id, dead string) error {
 // lost reports whether nothing was heard of a job for so long that its message
 // must be gone.
 func (s *Status) lost(now time.Time) bool {
-	quiet := now.Sub(s.Last)
 	if s.open {
-		return quiet > quietRun
+		return now.Sub(s.Last) > quietRun
 	}
-	return quiet > quietQueue<<min(s.ticket, 10)
+	since := s.Last
+	if s.due.After(since) {
+		since = s.due
+	}
+	return now.Sub(since) > quietQueue<<min(s.ticket, 10)
 }
 
 // requeue puts a job into the queue anew. The event comes first: from then on an

@@ -66,6 +66,7 @@ type Status struct {
 	open        bool                       // the newest attempt may write
 	tries       int                        // attempts since the job last got on
 	own         bool                       // Done and Total were said by the job
+	due         time.Time                  // when the next attempt may begin
 	ticket      int                        // of the message in the queue that counts
 	delivery    int                        // the newest of that message
 	token       string
@@ -125,6 +126,7 @@ func (s *Status) apply(e Event) bool {
 		s.target(e)
 	case Retrying:
 		s.State, s.open, s.Error = s.rest(), false, e.Error
+		s.due = e.At.Add(time.Duration(e.Wait) * time.Millisecond)
 	case Released:
 		s.State, s.open = s.rest(), false
 		s.tries = max(s.tries-1, 0)
@@ -198,7 +200,7 @@ func (s *Status) mayEnd(e *Event, mine bool) bool {
 func (s *Status) known(target string) bool { _, ok := s.index[target]; return ok }
 
 func (s *Status) queue(e Event) {
-	s.Submission, s.State, s.ticket = *e.Job, StateQueued, e.Ticket
+	s.Submission, s.State, s.ticket, s.due = *e.Job, StateQueued, e.Ticket, e.Job.NotBefore
 	s.checkpoints, s.index = map[string]json.RawMessage{}, map[string]int{}
 	for _, name := range s.Targets {
 		if !s.known(name) {

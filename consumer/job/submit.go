@@ -27,6 +27,7 @@ type Submission struct {
 	Timeout   int64     `json:"timeout,omitempty"` // milliseconds
 	RetryOf   string    `json:"retry_of,omitempty"`
 	Submitted time.Time `json:"submitted"`
+	NotBefore time.Time `json:"not_before,omitzero"` // with a delay
 }
 
 // Decode unmarshals the payload into v, a pointer.
@@ -134,6 +135,9 @@ func (o *SubmitOptions) submission(kind string, payload any) (*Submission, error
 	s := &Submission{
 		ID: idOf(kind, o.Key), Kind: kind, Key: o.Key, By: o.By, Payload: data, Targets: o.Targets,
 		Attempts: o.Attempts, Timeout: o.Timeout.Milliseconds(), RetryOf: o.retryOf, Submitted: time.Now().UTC(),
+	}
+	if o.Delay > 0 {
+		s.NotBefore = s.Submitted.Add(o.Delay)
 	}
 	if s.Attempts == 0 {
 		s.Attempts = defaultAttempts
