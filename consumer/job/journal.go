@@ -28,11 +28,6 @@ func newJournal(l *layer.Layer, id string) *journal {
 // take waits for the turn.
 func (j *journal) take(ctx context.Context) error {
 	select {
-	case j.turn <- struct{}{}: // also for a context that is over: the last words of an attempt
-		return nil
-	default:
-	}
-	select {
 	case j.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
@@ -79,16 +74,16 @@ func (j *journal) read(ctx context.Context) error {
 // be asked several times, and only reads the status.
 type decision func(*Status) (Event, error)
 
-// write publishes an event behind the newest one. Once the publish is under way
-// it does not depend on ctx's end, since an event that may be there or not helps
-// nobody.
+// write publishes an event behind the newest one. It does not depend on ctx's
+// end: an event that may be there or not helps nobody, and an attempt that was
+// told to end may have last words.
 func (j *journal) write(ctx context.Context, decide decision) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writePatience)
+	defer cancel()
 	if err := j.take(ctx); err != nil {
 		return err
 	}
 	defer j.give()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writePatience)
-	defer cancel()
 	for {
 		e, err := decide(&j.status)
 		if err != nil {

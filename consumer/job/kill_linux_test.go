@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -28,6 +29,7 @@ import (
 const (
 	workerEnv = "TIDEWAY_TEST_WORKER" // the server's address
 	stepsEnv  = "TIDEWAY_TEST_STEPS"  // where the steps are noted
+	kindsEnv  = "TIDEWAY_TEST_KINDS"  // the kinds of jobs, "" for all
 )
 
 func TestMain(m *testing.M) {
@@ -90,15 +92,19 @@ func helper(url string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready")
-	return job.Work(ctx, l, map[string]job.Handler{
+	handlers := map[string]job.Handler{
 		"steps": func(ctx context.Context, r *job.Run) error { return steady(ctx, r, steps) },
 		"talk":  talk,
 		"panic": func(context.Context, *job.Run) error { panic("poison") },
 		"exit":  func(context.Context, *job.Run) error { os.Exit(3); return nil },
 		"hang":  func(context.Context, *job.Run) error { select {} },
 		"hog":   hog,
-	}, &job.WorkOptions{Concurrency: 4, Backoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	}
+	if kinds := os.Getenv(kindsEnv); kinds != "" {
+		maps.DeleteFunc(handlers, func(kind string, _ job.Handler) bool { return !strings.Contains(kinds, kind) })
+	}
+	fmt.Println("ready")
+	return job.Work(ctx, l, handlers, &job.WorkOptions{Concurrency: 4, Backoff: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 }
 
 const stepsOfJob = 12
@@ -169,10 +175,10 @@ type spawned struct {
 	lines chan string // of its output, closed at its end
 }
 
-func spawn(t *testing.T, url, notes string) *spawned {
+func spawn(t *testing.T, url, notes, kinds string) *spawned {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), workerEnv+"="+url, stepsEnv+"="+notes)
+	cmd.Env = append(os.Environ(), workerEnv+"="+url, stepsEnv+"="+notes, kindsEnv+"="+kinds)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -206,6 +212,7 @@ func (s *spawned) kill() {
 type crew struct {
 	t          *testing.T
 	url, notes string
+	kinds      string
 
 	mu      sync.Mutex // guards workers
 	workers []*spawned
@@ -220,7 +227,7 @@ func (c *crew) tend(ctx context.Context) {
 				if w != nil {
 					w.kill()
 				}
-				c.workers[i] = spawn(c.t, c.url, c.notes)
+				c.workers[i] = spawn(c.t, c.url, c.notes, c.kinds)
 			}
 		}
 		c.mu.Unlock()
@@ -362,13 +369,13 @@ func TestFrozenWorkersAreRefused(t *testing.T) {
 	l, url := site(t)
 	notes := filepath.Join(t.TempDir(), "steps")
 	for range fromEnv("TIDEWAY_FREEZES", 2) {
-		frozen := spawn(t, url, notes)
+		frozen := spawn(t, url, notes, "")
 		id := submit(t, l, "talk", nil)
 		started(t, l, id, 1)
 		if err := frozen.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		other := spawn(t, url, notes)
+		other := spawn(t, url, notes, "")
 		started(t, l, id, 2)
 		if err := frozen.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
@@ -447,5 +454,48 @@ func TestPoison(t *testing.T) {
 	}
 	for _, id := range healthy {
 		oneVerdict(t, l, id, job.StateSucceeded)
+	}
+}
+
+// Poison whose workers are processes of their own costs the healthy jobs nothing
+// but its share of the machine. The rates are logged, not judged.
+func TestPoisonApart(t *testing.T) {
+	t.Parallel()
+	l, url := site(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var tending sync.WaitGroup
+	defer tending.Wait()
+	defer cancel()
+	notes := filepath.Join(t.TempDir(), "steps")
+	for _, c := range []*crew{
+		{t: t, url: url, notes: notes, kinds: "steps", workers: make([]*spawned, 2)},
+		{t: t, url: url, notes: notes, kinds: "panic exit hang hog", workers: make([]*spawned, 1)},
+	} {
+		tending.Go(func() { c.tend(ctx) })
+	}
+	started(t, l, submit(t, l, "steps", nil), 1)
+	batch := func() float64 {
+		var ids []string
+		began := time.Now()
+		for range fromEnv("TIDEWAY_JOBS", 20) {
+			ids = append(ids, submit(t, l, "steps", nil))
+		}
+		ends(t, l, ids, 4*time.Minute)
+		rate := float64(len(ids)) / time.Since(began).Seconds()
+		for _, id := range ids {
+			oneVerdict(t, l, id, job.StateSucceeded)
+		}
+		return rate
+	}
+	alone := batch()
+	var poison []string
+	for _, kind := range []string{"panic", "exit", "hang", "hog"} {
+		poison = append(poison, submit(t, l, kind, &job.SubmitOptions{Timeout: time.Second}))
+	}
+	beside := batch()
+	t.Logf("healthy jobs: %.1f a second alone, %.1f beside poison", alone, beside)
+	ends(t, l, poison, 4*time.Minute)
+	for _, id := range poison {
+		oneVerdict(t, l, id, job.StateDead)
 	}
 }

@@ -39,9 +39,13 @@ func TestWatcher(t *testing.T) {
 				if err := r.Log(ctx, fmt.Sprint(i)); err != nil {
 					return err
 				}
-				time.Sleep(time.Second)
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
 			}
-			return context.Cause(ctx)
+			return nil
 		}}, nil)
 		id := submit(t, web, "k", nil)
 		time.Sleep(10500 * time.Millisecond)
