@@ -30,7 +30,7 @@ func (s *stage) site(ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	l, err := layer.New(bus, &layer.Options{
-		Presence: []layer.Presence{{Pattern: "chat.>"}},
+		Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, // the chat has no handlers for more
 		Logger:   slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
