@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -31,6 +33,29 @@ func (a *API) ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, Errorf(http.StatusBadRequest, "body", "the body did not arrive in full within %v", a.opts.BodyTimeout)
 	}
 	return body, nil
+}
+
+// ReadJSON reads a body that is one JSON value into v, a pointer: an object
+// without members that v does not have. Without a body v stays as it is. Errors:
+// those of ReadBody.
+func (a *API) ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	body, err := a.ReadBody(w, r)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(v)
+	if _, more := dec.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("there is something behind the JSON value")
+	}
+	if err != nil {
+		return Errorf(http.StatusBadRequest, "body", "the body is not the JSON object that is wanted: %v", err)
+	}
+	return nil
 }
 
 // ReadMessage returns the message that is the body of a request. Errors: those of

@@ -79,7 +79,7 @@ func request(method, target, body string, headers ...string) *http.Request {
 	return r
 }
 
-// do returns the answer of an API.
+// do returns the answer of a httpapi.
 func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

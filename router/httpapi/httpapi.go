@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/tideway-go/tideway/layer"
 )
@@ -21,7 +23,9 @@ type API struct {
 	draining chan struct{} // closed by Shutdown
 	empty    chan struct{} // closed when the last stream has ended after that
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex                   // guards all below
+	tokens  map[[sha256.Size]byte]*usage // of tokens, by their hash
+	swept   time.Time                    // when tokens was last looked through
 	streams int
 	ending  bool
 }
@@ -41,13 +45,15 @@ func New(l *layer.Layer, opts *Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{layer: l, opts: o, mux: http.NewServeMux(), draining: make(chan struct{}), empty: make(chan struct{})}
+	a := &API{layer: l, opts: o, mux: http.NewServeMux(), draining: make(chan struct{}), empty: make(chan struct{}),
+		tokens: map[[sha256.Size]byte]*usage{}}
 	if a.keys, err = newKeyRing(o.Keys, &o); err != nil {
 		return nil, err
 	}
 	if o.Open {
 		a.anybody = &Caller{name: "anybody", all: true, usage: newUsage(o.Rate, o.Burst, o.MaxStreamsPerKey)}
 	}
+	a.routes()
 	return a, nil
 }
 
@@ -75,6 +81,8 @@ func (a *API) identify(r *http.Request) (*Caller, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case secret == "" && r.Method == http.MethodGet && r.URL.Query().Has("token"):
+		return a.bearer(r.Context(), r.PathValue("group"), r.URL.Query().Get("token"))
 	case secret == "" && a.anybody != nil:
 		return a.anybody, nil
 	case secret == "":

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tideway-go/tideway/layer"
 )
@@ -62,6 +63,7 @@ type Caller struct {
 	name   string
 	all    bool
 	scopes []scope
+	until  time.Time // when the credentials expire; zero is never
 	usage  *usage
 }
 
@@ -69,16 +71,22 @@ type Caller struct {
 // "token", and that of anybody is "anybody".
 func (c *Caller) Name() string { return c.name }
 
-// May returns nil if the caller may do that to the group, channel or queue of
-// that name, else an [Error] of 403 that says what is missing.
+// May returns nil if the caller may do that to the group, channel, queue or kind of
+// job with that name, or to all if it is "", else an [Error] of 403 that says what
+// is missing.
 func (c *Caller) May(do Action, name string) error {
-	if c.all || slices.ContainsFunc(c.scopes, func(s scope) bool { return s.action == do && s.names.Covers(name) }) {
+	if c.all || slices.ContainsFunc(c.scopes, func(s scope) bool { return s.action == do && s.covers(name) }) {
 		return nil
 	}
 	if name == "" {
 		return Errorf(http.StatusForbidden, "forbidden", "these credentials do not have the scope %s", do)
 	}
 	return Errorf(http.StatusForbidden, "forbidden", "these credentials do not have the scope %s:%s", do, name)
+}
+
+// covers reports whether the scope is about name, or for "" about all names.
+func (s *scope) covers(name string) bool {
+	return name == "" && s.names.Pattern == ">" || name != "" && s.names.Covers(name)
 }
 
 // readScope takes a scope apart. The error says what is wrong.

@@ -39,6 +39,13 @@ func (u *usage) spend() error {
 	return nil
 }
 
+// idle reports whether the usage is as good as a new one.
+func (u *usage) idle() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.open == 0 && time.Since(u.filled) > time.Minute
+}
+
 // stream takes one of the streams that the caller may have.
 func (u *usage) stream() error {
 	u.mu.Lock()

@@ -1,15 +1,16 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
 )
 
-// Options are the settings of an [API]. A nil *Options and the zero Options mean
+// Options are the settings of a [API]. A nil *Options and the zero Options mean
 // the defaults, with which every request is refused: there are no keys.
 type Options struct {
-	// Keys are who may use the API, and for what. Default none.
+	// Keys are who may come in, and for what. Default none.
 	Keys []Key
 
 	// Open lets everybody do everything without a key: for a server that only
@@ -22,7 +23,7 @@ type Options struct {
 	// localhost and loopback addresses, which is what stops DNS rebinding.
 	Hosts []string
 
-	// Origins are the pages of other sites that may use the API with a key or
+	// Origins are the pages of other sites that may come in with a key or
 	// a token of their own: "https://example.com". Default none: pages of the
 	// very host that serves the API.
 	Origins []string
@@ -51,6 +52,10 @@ type Options struct {
 	// WriteTimeout is how long a stream's client may take nothing of what is
 	// written to it, before it is dropped. Default 10 s.
 	WriteTimeout time.Duration
+
+	// Disconnect closes connections, as router.Kick does. Default nil: there is
+	// no such route.
+	Disconnect func(ctx context.Context, k Kick) (closed int, err error)
 
 	// Logger gets a line for requests that are refused, one a second at most,
 	// and for each that fails here. Default slog.Default().

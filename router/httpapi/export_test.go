@@ -1,0 +1,4 @@
+package httpapi
+
+// AppendMessage is for the fuzzer.
+var AppendMessage = appendMessage
