@@ -10,6 +10,7 @@
 //	POST   /api/v1/groups/{group}/messages      send a message to a group
 //	GET    /api/v1/groups/{group}/messages      what a durable group has kept
 //	GET    /api/v1/groups/{group}/events        messages as they come, as server-sent events
+//	GET    /api/v1/groups/{group}/members       who is present in a group
 //	POST   /api/v1/groups/{group}/tokens        a token for a page that reads the group
 //	POST   /api/v1/channels/{channel}/messages  send a message to a channel or a queue
 //	POST   /api/v1/disconnect                   close the connections of a user or a session

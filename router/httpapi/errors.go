@@ -107,6 +107,8 @@ var layerErrors = []struct {
 		Message: "there is no such channel, or it is gone with its process"}},
 	{layer.ErrNotDurable, Error{Status: http.StatusConflict, Code: "not_durable",
 		Message: "the group is not durable: its messages are not kept"}},
+	{layer.ErrNoPresence, Error{Status: http.StatusConflict, Code: "no_presence",
+		Message: "nobody keeps who is in this group"}},
 	{layer.ErrNotQueue, Error{Status: http.StatusNotFound, Code: "no_queue", Message: "there is no such queue"}},
 	{layer.ErrUnavailable, Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 2 * time.Second,
 		Message: "the network behind this server is out of reach; nothing was sent"}},

@@ -183,20 +183,21 @@ func (s *stream) drain() error {
 	for {
 		m, more := s.channel.Next()
 		if reason := s.takeGap(); reason != "" {
-			if s.durable {
-				s.behind = true // the store has m, too
-				return nil
+			if s.behind = s.durable; !s.durable {
+				s.out.gap(reason, layer.Position{})
 			}
-			s.out.gap(reason, layer.Position{})
 		}
-		if !more {
+		stored := more && !m.Position.IsZero() // others are about presence
+		switch {
+		case stored && (s.behind || s.at.Reaches(m.Position)):
+			// The store has it, too, or the client.
+		case more:
+			if err := s.send(&m); err != nil {
+				return err
+			}
+		}
+		if !more || s.behind {
 			return nil
-		}
-		if s.durable && s.at.Reaches(m.Position) {
-			continue
-		}
-		if err := s.send(&m); err != nil {
-			return err
 		}
 	}
 }
@@ -235,7 +236,9 @@ func (s *stream) jump(ctx context.Context, reason layer.GapReason) error {
 // send writes a message, and waits for the client when much has been written.
 func (s *stream) send(m *layer.Message) error {
 	s.out.message(m)
-	s.at = m.Position
+	if !m.Position.IsZero() {
+		s.at = m.Position
+	}
 	return s.out.flushMuch()
 }
 

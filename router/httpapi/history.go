@@ -106,3 +106,35 @@ func beforeLast(ctx context.Context, l *layer.Layer, group string, n int) (from 
 	}
 	return from, nil
 }
+
+// members answers with a page of those who are present in a group, and with how
+// many they are. The next page is after the last user of this one.
+func (a *API) members(w http.ResponseWriter, r *http.Request, c *Caller) error {
+	group, err := groupOf(r, c, ReadGroups)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	limit := defaultMessages
+	if text := q.Get("limit"); text != "" {
+		if limit, err = number("limit", text, 1, mostMessages); err != nil {
+			return err
+		}
+	}
+	count, err := a.layer.CountMembers(r.Context(), group)
+	if err != nil {
+		return err
+	}
+	list, err := a.layer.Members(r.Context(), group, &layer.MembersOptions{After: q.Get("after"), Limit: limit + 1})
+	if err != nil {
+		return err
+	}
+	more := len(list) > limit
+	WriteJSON(w, http.StatusOK, struct {
+		Members     []layer.Member `json:"members"`
+		Users       int            `json:"users"`
+		Connections int            `json:"connections"`
+		More        bool           `json:"more"`
+	}{append([]layer.Member{}, list[:min(limit, len(list))]...), count.Users, count.Connections, more})
+	return nil
+}

@@ -16,6 +16,7 @@ func (a *API) routes() {
 	a.Handle("POST /api/v1/groups/{group}/messages", a.publish)
 	a.Handle("GET /api/v1/groups/{group}/messages", a.history)
 	a.Handle("GET /api/v1/groups/{group}/events", a.events)
+	a.Handle("GET /api/v1/groups/{group}/members", a.members)
 	a.Handle("POST /api/v1/groups/{group}/tokens", a.issueToken)
 	a.Handle("POST /api/v1/channels/{channel}/messages", a.send)
 	if a.opts.Disconnect != nil {

@@ -221,3 +221,52 @@ func TestDisconnect(t *testing.T) {
 		t.Errorf("an API that cannot: got %d, want 404", w.Code)
 	}
 }
+
+func TestMembers(t *testing.T) {
+	l, err := layer.New(membus.New(), &layer.Options{Presence: []layer.Presence{{Pattern: "chat.>"}}, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	a, err := httpapi.New(l, &httpapi.Options{Keys: testKeys, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"ann", "bob", "bob", ""} {
+		ch, err := l.NewChannel(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ch.Identify(user); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.GroupAdd(t.Context(), "chat.lobby", ch.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type answer struct {
+		Members            []layer.Member
+		Users, Connections int
+		More               bool
+	}
+	ask := func(query string) (got answer) {
+		t.Helper()
+		w := do(a, request("GET", "/api/v1/groups/chat.lobby/members"+query, "", "X-API-Key: "+chatSecret))
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 {
+			t.Fatalf("got %d %s (%v)", w.Code, w.Body, err)
+		}
+		return got
+	}
+	first := ask("?limit=1")
+	if len(first.Members) != 1 || first.Members[0].User != "ann" || first.Users != 2 || first.Connections != 3 || !first.More {
+		t.Errorf("the first page: got %+v", first)
+	}
+	second := ask("?limit=1&after=ann")
+	if len(second.Members) != 1 || second.Members[0].User != "bob" || second.Members[0].Connections != 2 || second.More {
+		t.Errorf("the second page: got %+v", second)
+	}
+	w := do(a, request("GET", "/api/v1/groups/job.42/members", "", "X-API-Key: "+adminSecret))
+	if codeOf(t, w) != "no_presence" {
+		t.Errorf("a group without presence: got %d %s", w.Code, w.Body)
+	}
+}
