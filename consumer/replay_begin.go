@@ -71,7 +71,7 @@ func (r *replayer) newcomer(ctx context.Context) error {
 	case o != nil && o.FromStart:
 		return r.replay(ctx, layer.Position{}, outcomeLive)
 	case o != nil && o.Last > 0:
-		from, err := r.beforeLast(ctx, o.Last)
+		from, err := r.layer.Before(ctx, r.j.group, o.Last)
 		if err != nil {
 			return err
 		}
@@ -82,22 +82,6 @@ func (r *replayer) newcomer(ctx context.Context) error {
 		r.joined(joinedFrame{Outcome: outcomeLive}, at)
 	}
 	return err
-}
-
-// beforeLast returns the place before the newest n messages. If older ones are
-// trimmed meanwhile, it looks again.
-func (r *replayer) beforeLast(ctx context.Context, n int) (from layer.Position, err error) {
-	all, err := r.layer.Behind(ctx, r.j.group, layer.Position{})
-	if err != nil || all <= n {
-		return from, err
-	}
-	for m, err := range r.layer.History(ctx, r.j.group, layer.Position{}, all-n) {
-		if err != nil {
-			return from, err
-		}
-		from = m.Position
-	}
-	return from, nil
 }
 
 // replay tells the client what follows from, and sends it.

@@ -82,6 +82,29 @@ func (l *Layer) History(ctx context.Context, group string, from Position, limit 
 	}
 }
 
+// Before returns the place before the newest n messages of a durable group: what
+// [Layer.History] takes to return these. If there are no more than n it is the
+// zero Position. It reads the messages that are older. Errors: those of
+// Layer.Position.
+func (l *Layer) Before(ctx context.Context, group string, n int) (Position, error) {
+	for {
+		all, err := l.Behind(ctx, group, Position{})
+		if err != nil || all <= n {
+			return Position{}, err
+		}
+		var from Position
+		for m, e := range l.History(ctx, group, Position{}, all-n) {
+			if err = e; err == nil {
+				from = m.Position
+			}
+		}
+		if gap := (*GapError)(nil); errors.As(err, &gap) {
+			continue // older ones were dropped meanwhile
+		}
+		return from, err
+	}
+}
+
 // reader reads the messages of a group from one to another.
 type reader struct {
 	layer  *Layer

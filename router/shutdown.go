@@ -54,14 +54,22 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// Part is something that a server serves and that has to be told of its end: a
+// [Router], or an httpapi.API with streams.
+type Part interface {
+	// Shutdown ends what lasts, takes nothing new of that kind, and waits until it
+	// has ended, or until ctx does.
+	Shutdown(ctx context.Context) error
+}
+
 // Serve runs srv until ctx ends, usually by a signal (see
-// signal.NotifyContext), and then shuts it and the routers down: readiness
+// signal.NotifyContext), and then shuts it and its parts down: readiness
 // turns red and new sockets are refused, open ones are told to come back, and
 // requests under way may finish, all within [DrainTimeout]. It listens on
 // srv.Addr unless ln is given, speaks TLS if srv.TLSConfig is set, and bounds the
 // time for a request's header by 5 s unless srv does. It returns nil after a
 // clean end, also one by srv.Shutdown. When it cannot listen, nothing has begun.
-func Serve(ctx context.Context, srv *http.Server, ln net.Listener, routers ...*Router) error {
+func Serve(ctx context.Context, srv *http.Server, ln net.Listener, parts ...Part) error {
 	if srv.ReadHeaderTimeout == 0 {
 		srv.ReadHeaderTimeout = 5 * time.Second
 	}
@@ -80,7 +88,7 @@ func Serve(ctx context.Context, srv *http.Server, ln net.Listener, routers ...*R
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), DrainTimeout)
 	defer cancel()
-	return errors.Join(err, shutdownAll(drain, routers), srv.Shutdown(drain))
+	return errors.Join(err, shutdownAll(drain, parts), srv.Shutdown(drain))
 }
 
 func serve(srv *http.Server, ln net.Listener) error {
@@ -96,13 +104,13 @@ func serve(srv *http.Server, ln net.Listener) error {
 	return fmt.Errorf("router: serve: %w", err)
 }
 
-// shutdownAll shuts routers down together, so that none takes connections while
+// shutdownAll shuts parts down together, so that none takes connections while
 // another one drains.
-func shutdownAll(ctx context.Context, routers []*Router) error {
-	errs := make([]error, len(routers))
+func shutdownAll(ctx context.Context, parts []Part) error {
+	errs := make([]error, len(parts))
 	var all sync.WaitGroup
-	for i, r := range routers {
-		all.Go(func() { errs[i] = r.Shutdown(ctx) })
+	for i, p := range parts {
+		all.Go(func() { errs[i] = p.Shutdown(ctx) })
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -32,6 +32,9 @@ type demo struct {
 	*program
 	addr, natsAddr, store string
 	hosts                 []string
+	apiKey                string
+	freshKey              bool // nobody chose apiKey
+	durable               []string
 	cluster               natsbus.Cluster
 	level                 slog.Level
 	verbose               bool
@@ -43,8 +46,8 @@ func (p *program) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Serve a chat site, with a NATS server inside",
 		Long: `Demo serves a chat: the page at /, its sockets at /ws/chat/{room}/, /healthz and
-/readyz for probes. Whoever is in the room "lobby" is a member of the group
-"chat.lobby". A NATS server runs inside the program, unless --nats names
+/readyz for probes, and the HTTP door for programs at /api/v1/. Whoever is in the room
+"lobby" is a member of the group "chat.lobby". A NATS server runs inside the program, unless --nats names
 another one; $NATS_URL does not count here.
 
 With --cluster-listen and --cluster-routes several demos are one site. An
@@ -52,6 +55,7 @@ interrupt or SIGTERM ends it: sockets are told to come back, requests finish.`,
 		Example: `  tideway demo
   tideway demo --addr 127.0.0.1:8001 --nats nats://127.0.0.1:4222
   tideway demo --addr :8000 --host chat.example.com
+  tideway demo --durable 'chat.>' --store ~/.tideway
   tideway demo --addr 127.0.0.1:8001 --nats-addr 127.0.0.1:4223 \
       --cluster-listen 127.0.0.1:6223 --cluster-routes 127.0.0.1:6222,127.0.0.1:6223`,
 		Args: noArgs,
@@ -67,6 +71,8 @@ func (d *demo) register(c *cobra.Command) {
 	f.StringVar(&d.natsAddr, "nats-addr", defaultNATSAddr, "`address` of the NATS server inside; \"\" lets no other program in")
 	f.StringVar(&d.store, "store", "", "`folder` for what NATS keeps (default: a temporary one)")
 	f.StringSliceVar(&d.hosts, "host", nil, "`name` by which browsers address the site, beside those of this machine; may be repeated")
+	f.StringVar(&d.apiKey, "api-key", "", "`key` for programs that use the HTTP door ($TIDEWAY_API_KEY; default: a new one, which is printed)")
+	f.StringSliceVar(&d.durable, "durable", nil, "`pattern` of groups whose messages are kept, such as chat.> or job.42; may be repeated")
 	f.StringVar(&d.cluster.Listen, "cluster-listen", "", "`address` at which the other demos' NATS servers reach this one")
 	f.StringSliceVar(&d.cluster.Routes, "cluster-routes", nil, "--cluster-listen `addresses` of all demos of the cluster, this one too")
 	f.StringVar(&d.cluster.Name, "cluster-name", "", "`name` of the cluster, the same for all (default tideway)")
@@ -83,6 +89,9 @@ func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 	log := slog.New(slog.NewTextHandler(d.stderr, &slog.HandlerOptions{Level: d.level}))
 	opts, err := d.busOptions(c, log)
 	if err != nil {
+		return err
+	}
+	if err := d.chooseKey(); err != nil {
 		return err
 	}
 	ln, err := listen(d.addr, "--addr")
@@ -103,7 +112,7 @@ func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 		return d.server.explain(err)
 	}
 	defer func() { err = errors.Join(err, closeWithin(ctx, bus.Close)) }()
-	l, err := layer.New(bus, &layer.Options{Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, Logger: log})
+	l, err := layer.New(bus, &layer.Options{Groups: d.retentions(), Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -194,14 +203,18 @@ func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *
 	if err != nil {
 		return err
 	}
+	api, err := d.door(l, log)
+	if err != nil {
+		return err
+	}
 	srv := &http.Server{
-		Handler:     d.site(r, l),
+		Handler:     d.site(r, api, l),
 		IdleTimeout: 2 * time.Minute,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	d.greet(ln.Addr(), bus)
 	defer context.AfterFunc(ctx, func() { d.note("draining: sockets are told to come back; a second interrupt ends at once") })()
-	return router.Serve(ctx, srv, ln, r)
+	return router.Serve(ctx, srv, ln, r, api)
 }
 
 // names are those by which browsers may address the site, nil for those of this
@@ -222,9 +235,10 @@ func (d *demo) names(addr net.Addr) []string {
 }
 
 // site is what the demo serves.
-func (d *demo) site(r *router.Router, l *layer.Layer) http.Handler {
+func (d *demo) site(r *router.Router, api http.Handler, l *layer.Layer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", r)
+	mux.Handle("/api/v1/", api)
 	mux.Handle("/", room.Page())
 	mux.HandleFunc("GET /healthz", probe(func() error {
 		if err := l.Err(); errors.Is(err, layer.ErrClosed) {
@@ -250,7 +264,9 @@ func probe(check func() error) http.HandlerFunc {
 
 // greet says where the page is, and how to push a message into it.
 func (d *demo) greet(addr net.Addr, bus *natsbus.Bus) {
-	fmt.Fprintf(d.stdout, "Open http://%s/ in two windows.\n", d.pageHost(addr))
+	host := d.pageHost(addr)
+	fmt.Fprintf(d.stdout, "Open http://%s/ in two windows.\n", host)
+	defer d.greetPrograms(host)
 	nats := d.server.nats
 	if bus.ClientURL() != "" {
 		nats = bus.ClientURL()

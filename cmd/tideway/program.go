@@ -44,7 +44,7 @@ command failed, or 2 when its command line makes no sense.`,
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	p.server.register(root.PersistentFlags())
-	root.AddCommand(p.demoCommand(), p.sendCommand(), p.tailCommand(), p.membersCommand(), p.kickCommand(), p.jobCommand(), p.queueCommand(), p.deadCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand())
+	root.AddCommand(p.demoCommand(), p.sendCommand(), p.tailCommand(), p.historyCommand(), p.membersCommand(), p.kickCommand(), p.jobCommand(), p.queueCommand(), p.deadCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }
 

@@ -93,7 +93,7 @@ func command(usage string, least int, f func(*stage, *testscript.TestScript, []s
 }
 
 // handed are the variables of the script that a program in the background sees.
-var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "NO_COLOR", "TERM", "GOCOVERDIR", "GORACE"}
+var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "TIDEWAY_API_KEY", "NO_COLOR", "TERM", "GOCOVERDIR", "GORACE"}
 
 func (s *stage) start(ts *testscript.TestScript, args []string) error {
 	p := &process{Cmd: exec.Command(args[1], args[2:]...), done: make(chan struct{})}

@@ -34,7 +34,10 @@ every page, or to one channel. A message is a JSON object with a string "type".
 
 Without JSON on the command line, messages come from --file or from stdin, one a
 line; blank lines are skipped. Sending stops at the first line that is no
-message; those before it were sent. Send returns when the server has taken all.`,
+message; those before it were sent. Send returns when the server has taken all.
+
+To a durable group it returns when all is stored, and prints for each message the
+place behind it, for --from of history and tail.`,
 		Example: `  tideway send chat.lobby '{"type":"chat.message","user":"script","text":"hello"}'
   tideway send chat.lobby --file messages.jsonl
   produce-messages | tideway send chat.lobby
@@ -147,7 +150,11 @@ func (s *sending) sendOne(ctx context.Context, l *layer.Layer, text []byte) erro
 	ctx, cancel := context.WithTimeout(ctx, s.server.timeout)
 	defer cancel()
 	if s.channel == "" {
-		return l.GroupSend(ctx, s.group, m)
+		r, err := l.Publish(ctx, s.group, m, nil)
+		if err == nil && !r.Position.IsZero() && !s.quiet {
+			_, err = fmt.Fprintln(s.stdout, r.Position)
+		}
+		return err
 	}
 	err = l.Send(ctx, s.channel, m)
 	switch {

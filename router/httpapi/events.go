@@ -145,10 +145,7 @@ func (s *stream) begin(ctx context.Context) error {
 	err := s.insist(ctx, func() (err error) {
 		switch {
 		case s.from.last > 0:
-			s.at, err = beforeLast(ctx, s.api.layer, s.group, s.from.last)
-			if gap := (*layer.GapError)(nil); errors.As(err, &gap) {
-				err = fmt.Errorf("%w: older messages have just gone", layer.ErrUnavailable) // look again
-			}
+			s.at, err = s.api.layer.Before(ctx, s.group, s.from.last)
 		case !s.from.given:
 			s.at, err = s.api.layer.Position(ctx, s.group)
 		}

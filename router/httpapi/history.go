@@ -33,7 +33,7 @@ func (a *API) history(w http.ResponseWriter, r *http.Request, c *Caller) error {
 		}
 	}
 	if from.last > 0 {
-		if from.at, err = beforeLast(r.Context(), a.layer, group, from.last); err != nil {
+		if from.at, err = a.layer.Before(r.Context(), group, from.last); err != nil {
 			return err
 		}
 	}
@@ -90,21 +90,6 @@ func (a *API) page(ctx context.Context, group string, from layer.Position, limit
 	}
 	b.WriteString(`],"at":"` + at.String() + `","more":` + strconv.FormatBool(more) + "}\n")
 	return b.Bytes(), nil
-}
-
-// beforeLast returns the place before the newest n messages of a group.
-func beforeLast(ctx context.Context, l *layer.Layer, group string, n int) (from layer.Position, err error) {
-	all, err := l.Behind(ctx, group, layer.Position{})
-	if err != nil || all <= n {
-		return from, err
-	}
-	for m, err := range l.History(ctx, group, layer.Position{}, all-n) {
-		if err != nil {
-			return from, err
-		}
-		from = m.Position
-	}
-	return from, nil
 }
 
 // members answers with a page of those who are present in a group, and with how
