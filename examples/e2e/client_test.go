@@ -247,14 +247,20 @@ func (w *window) show(state browser.WindowState, visibility string) {
 	})
 }
 
+// trust has the window take certificates that nobody signed.
+func (w *window) trust() {
+	w.t.Helper()
+	if _, err := chromedp.Call(w.ctx, security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // nginx is reloaded under the page, and then killed and started again.
 func TestClientThroughNGINX(t *testing.T) {
 	s := startLineSite(t)
 	n := startNGINX(t, s.addr, "")
 	w := open(t, startBrowser(t), "about:blank")
-	if _, err := chromedp.Call(w.ctx, security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}); err != nil {
-		t.Fatal(err)
-	}
+	w.trust()
 	w.do(chromedp.Navigate("https://" + n.addr + "/?group=job.1"))
 	w.waitOpen()
 	s.publish("job.1", 1, 20)
