@@ -44,6 +44,9 @@ func (c *Conn) beginAccept(subprotocol string) (bool, error) {
 	case c.refused:
 		return false, ErrNotOpen
 	case c.accepted:
+		if c.typ == nil {
+			c.request = nil // kept until now where a login came before the consumer
+		}
 		return false, nil
 	case subprotocol != "" && !slices.Contains(c.setup.Subprotocols, subprotocol):
 		return false, fmt.Errorf("consumer: accept: the subprotocol %q was not offered; the client offered %q", subprotocol, c.setup.Subprotocols)
@@ -80,7 +83,7 @@ func (c *Conn) endAccept(subprotocol string, err error) error {
 	}
 	c.accepted, c.subprotocol = true, subprotocol
 	c.greet()
-	if c.typ == nil {
+	if c.typ == nil && !c.first {
 		c.request = nil
 		c.readAlong()
 	}

@@ -43,6 +43,7 @@ type Conn struct {
 	header      http.Header   // of the response, until it is sent
 	accepting   chan struct{} // closed when the Accept that is under way is over; nil without one
 	maxGroups   int32
+	first       bool // accepted before the consumer begins, see Login
 	accepted    bool
 	refused     bool
 	preferred   string // the subprotocol that is chosen where Accept is implied
@@ -75,6 +76,7 @@ type Setup struct {
 	Started      func(*Conn)     // called before the consumer begins; may be nil
 	OnUser       func(old User)  // called after the user changed; may be nil
 	Terms        *Terms          // for clients that speak tideway.v1; nil is the defaults
+	Login        *Login          // the connection begins with a token; nil is not so
 }
 
 // Terms are what a server tells and allows clients that speak tideway.v1. Many

@@ -91,6 +91,16 @@
 // a client that does not read, 1012 for a drain, 4003 for a kick, and those of the
 // authenticator when credentials no longer hold.
 //
+// # Two kinds of clients
+//
+// Plain clients send and receive the consumer's own frames. Those that offer the
+// subprotocol tideway.v1 ([Protocol]) get each frame in an envelope that says what it
+// is: sent to them alone, or to a group, with its position in a durable one. The
+// same consumer serves both. [Conn.Join] brings such a client what it missed, and a
+// newcomer the latest messages; what cannot be had is announced as a gap. [Conn.Reply]
+// and [Answer] answer its requests, [ReplyError] refuses one. To plain clients a reply
+// is a message like any other.
+//
 // # Messages that nobody expects
 //
 // A message's type reaches only what the table names: nothing that a sender

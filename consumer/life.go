@@ -58,6 +58,14 @@ func Run(ctx context.Context, app App, s Setup, done func(Result)) {
 	if started != nil {
 		started(c)
 	}
+	if s.Login != nil {
+		c.first = true
+		if err := guard(func() error { return c.login(s.Login) }); err != nil {
+			c.conclude(func() error { return err })
+			return
+		}
+		c.loggedIn(app)
+	}
 	if t, ok := app.(lifecycle); ok {
 		c.launch(t)
 		return

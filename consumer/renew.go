@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -14,8 +15,16 @@ const authTimeout = 10 * time.Second
 // credentials of the same user, or of a user where there was none. A frame with
 // an id gets its reply; else only a refusal is told.
 func (c *Conn) renew(token, id string) {
-	err := guard(func() error { return c.authenticate(token) })
-	switch refused, ok := c.refusedToken(err); {
+	c.answerToken(guard(func() error { return c.authenticate(token) }), id)
+}
+
+// answerToken tells a client, and the log, what became of its token.
+func (c *Conn) answerToken(err error, id string) {
+	refused, ok := tokenRefusal(err)
+	if ok {
+		c.Logger().Info("consumer: a token was not taken", "err", err)
+	}
+	switch {
 	case ok && id != "":
 		c.tell(replyErrorFrame(id, refused))
 	case ok:
@@ -54,18 +63,19 @@ func (c *Conn) authenticate(token string) error {
 	return nil
 }
 
-// refusedToken is what a client is told of a token that was not taken.
-func (c *Conn) refusedToken(err error) (refusedFrame, bool) {
+// tokenRefusal is what a client is told of a token that was not taken.
+func tokenRefusal(err error) (refusedFrame, bool) {
 	if err == nil {
 		return refusedFrame{}, false
 	}
-	c.Logger().Info("consumer: a token was not taken", "err", err)
 	d, denied := errors.AsType[*DenyError](err)
 	switch {
 	case errors.Is(err, ErrNoTokens):
 		return refusedFrame{Code: codeUnsupported, Message: "tokens are not taken over an open connection here"}, true
 	case errors.Is(err, errOtherUser):
 		return refusedFrame{Code: codeAuth, Message: "the token is another user's"}, true
+	case denied && d.Status == http.StatusTooManyRequests:
+		return refusedFrame{Code: codeUnavailable, Message: d.Reason}, true
 	case denied && d.Status < 500:
 		return refusedFrame{Code: codeAuth, Message: d.Reason}, true
 	}

@@ -22,7 +22,7 @@ type connection struct {
 
 	// Guarded by registry.mu.
 	conn    *consumer.Conn // nil until Run has begun
-	first   *consumer.User // who it was then; nil before authentication and once Run has begun
+	first   *consumer.User // who it is, until the Conn knows; else nil
 	closing *consumer.CloseError
 	user    string // by whom it is counted
 	recheck int64  // when the credentials are to be looked at, in milliseconds since 1970; 0 is never
@@ -46,10 +46,10 @@ func (c *connection) start(conn *consumer.Conn) {
 // who returns the connection's user. Registry.mu is held.
 func (c *connection) who() consumer.User {
 	switch {
-	case c.conn != nil:
-		return c.conn.User()
 	case c.first != nil:
 		return *c.first
+	case c.conn != nil:
+		return c.conn.User()
 	}
 	return consumer.User{}
 }

@@ -19,7 +19,7 @@
 //	Options.MaxConnections                           503, Retry-After: 5
 //	Options.MaxPerAddress                            429, Retry-After: 30
 //	Options.Admission: its turn would come too late  503, Retry-After: when it may be better
-//	Options.Authenticate refuses                     its DenyError's status, else 500
+//	Options.Authenticate refuses                     its DenyError's status, else 500; see Options.FirstToken
 //	Options.MaxPerUser                               429, Retry-After: 30
 //	Connect refuses, or a declared group             its DenyError's status; 400 for a name that a group
 //	                                                 cannot have, 503 when the network is down, else 500
@@ -61,6 +61,18 @@
 // no result (1013, a timeout, a panic) leaves the connection as it is, until its
 // credentials expire. A login or logout over the socket ([consumer.Conn.SetUser])
 // counts from then on, and no recheck undoes it.
+//
+// A [TokenAuthenticator] takes tokens over open connections, too, from clients that
+// speak tideway.v1: new ones before the old ones expire, and with
+// Options.FirstToken those of clients that showed no credentials in the handshake.
+//
+// # What clients speak
+//
+// A client that offers no subprotocol sends and receives what the consumer does. One
+// that offers tideway.v1 ([consumer.Protocol]) hears of groups, positions and gaps,
+// too, resumes where it left off, and gets replies; no consumer has to change for
+// it. Package router/clientjs is such a client for pages, consumer/client for Go;
+// docs/reference/wire.md has the frames and the close codes.
 //
 // # Shutdown
 //

@@ -39,6 +39,16 @@ type Options struct {
 	// ones. Default: everybody is anonymous.
 	Authenticate Authenticator
 
+	// FirstToken is how long a client that speaks tideway.v1 may take to log in
+	// over the connection, by an auth frame that is its first one, where
+	// Authenticate refuses it for want of any credentials, as auth.Required does:
+	// its consumer begins behind that. It is for tokens that must not show in the
+	// handshake. Authenticate is a TokenAuthenticator then. Such a connection
+	// counts for MaxConnections and MaxPerAddress at once, and for MaxPerUser from
+	// its login on. 10 s is a good value. Default 0: it is refused with 401, as
+	// all others are.
+	FirstToken time.Duration
+
 	// RecheckEvery is how often the credentials of an open connection are
 	// looked at again; when they expire they are looked at in any case. Default
 	// 1 minute; negative is at expiry alone.
@@ -173,6 +183,9 @@ func (o *Options) resolve() (*settings, error) {
 	setDefault(&s.MaxPerAddress, 200)
 	if s.Logger == nil {
 		s.Logger = slog.Default()
+	}
+	if _, ok := s.Authenticate.(TokenAuthenticator); s.FirstToken < 0 || s.FirstToken > 0 && !ok {
+		return nil, fmt.Errorf("router: Options.FirstToken is %v with the authenticator %T; it is a time, for a TokenAuthenticator", s.FirstToken, s.Authenticate)
 	}
 	if s.HandshakeTimeout < 0 {
 		return nil, fmt.Errorf("router: Options.HandshakeTimeout is %v; a handshake needs a bound", s.HandshakeTimeout)

@@ -165,6 +165,7 @@ func (g *registry) move(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, ok := g.all[c]; ok {
+		c.first = nil
 		g.count(c, c.who())
 	}
 }

@@ -3,7 +3,9 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tideway-go/tideway/consumer"
@@ -35,13 +37,15 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), r.set.HandshakeTimeout)
 	defer cancel()
-	user, ok := r.identify(ctx, w, req, c)
+	user, login, ok := r.identify(ctx, w, req, c)
 	if !ok {
 		return
 	}
 	h := newHandshake(c, w, req)
 	scope := r.scopes[r.scope.Add(1)%uint32(len(r.scopes))]
-	go consumer.Run(scope, t.app, t.setup(ctx, h, user), func(res consumer.Result) { t.done(c, res) })
+	setup := t.setup(ctx, h, user)
+	setup.Login = login
+	go consumer.Run(scope, t.app, setup, func(res consumer.Result) { t.done(c, res) })
 	h.wait(ctx)
 }
 
@@ -104,8 +108,9 @@ func (r *Router) place(w http.ResponseWriter, req *http.Request) (_ *connection,
 	return nil, false
 }
 
-// identify finds out whose a connection is, or refuses it and gives up its place.
-func (r *Router) identify(ctx context.Context, w http.ResponseWriter, req *http.Request, c *connection) (user consumer.User, ok bool) {
+// identify finds out whose a connection is, or how it will say so, or refuses it
+// and gives up its place.
+func (r *Router) identify(ctx context.Context, w http.ResponseWriter, req *http.Request, c *connection) (user consumer.User, login *consumer.Login, ok bool) {
 	defer func() {
 		if !ok { // also when the authenticator panics
 			r.conns.leave(c)
@@ -113,19 +118,37 @@ func (r *Router) identify(ctx context.Context, w http.ResponseWriter, req *http.
 		}
 	}()
 	if r.set.Authenticate == nil {
-		return user, true
+		return user, nil, true
 	}
 	req = req.WithContext(ctx)
 	user, err := r.set.Authenticate.Authenticate(req)
-	if err != nil {
+	switch {
+	case err == nil:
+	case r.set.FirstToken > 0 && errors.Is(err, consumer.ErrNoCredentials) && slices.Contains(offered(req), consumer.Protocol):
+		return consumer.User{}, r.login(c), true
+	default:
 		r.denyBy(w, req, "authentication refused", err)
-		return user, false
+		return user, nil, false
 	}
 	if deny, why := r.conns.identify(c, user); deny != nil {
 		r.deny(w, req, deny, why)
-		return user, false
+		return user, nil, false
 	}
-	return user, true
+	return user, nil, true
+}
+
+// login has a connection begin with a token.
+func (r *Router) login(c *connection) *consumer.Login {
+	return &consumer.Login{Within: r.set.FirstToken, Check: func(ctx context.Context, token string) (consumer.User, error) {
+		user, err := r.terms.AuthenticateToken(ctx, token)
+		if err != nil || user.Anonymous() {
+			return user, err
+		}
+		if deny, why := r.conns.identify(c, user); deny != nil {
+			return user, fmt.Errorf("%w: %s", deny, why)
+		}
+		return user, nil
+	}}
 }
 
 // setup is what the consumer is told of the connection. It is made before the

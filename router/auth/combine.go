@@ -95,7 +95,8 @@ func join(i int, via string) string {
 }
 
 // Required lets nobody in whom a does not know: the handshake is answered with
-// 401. It panics when a is nil.
+// 401, unless router.Options.FirstToken waits for a token from who brings no
+// credentials. It panics when a is nil.
 //
 // It is for tables whose every consumer needs a user. Where some do not, leave
 // it out and return [consumer.Deny](403, ...) from Connect.
@@ -111,9 +112,16 @@ type required struct{ inner Authenticator }
 func (q required) Authenticate(r *http.Request) (consumer.User, error) {
 	u, err := q.inner.Authenticate(r)
 	if err == nil && u.Anonymous() {
-		return consumer.User{}, consumer.Deny(http.StatusUnauthorized, "log in first")
+		return consumer.User{}, &noCredentials{consumer.DenyError{Status: http.StatusUnauthorized, Reason: "log in first"}}
 	}
 	return u, err
+}
+
+// noCredentials refuses a visitor who brought none.
+type noCredentials struct{ consumer.DenyError }
+
+func (e *noCredentials) Unwrap() []error {
+	return []error{&e.DenyError, consumer.ErrNoCredentials}
 }
 
 func (q required) AuthenticateToken(ctx context.Context, token string) (consumer.User, error) {
