@@ -4,26 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/internal/testport"
 )
 
 // freeAddresses returns n loopback addresses that nobody listens on.
-func freeAddresses(t testing.TB, n int) []string {
+func freeAddresses(t testing.TB, n int) (all []string) {
 	t.Helper()
-	var all []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
+		all = append(all, testport.Free(t))
 	}
 	return all
 }
@@ -44,6 +38,9 @@ func openCluster(t testing.TB, e Embedded) []*Bus {
 		})
 	}
 	starting.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
 	for _, b := range buses {
 		awaitPeers(t, b, len(routes)-1)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/internal/testport"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
 
@@ -101,7 +102,7 @@ func startNodes(t *testing.T) (nodes []*node, urls string) {
 	t.Helper()
 	var clients, clusters []string
 	for range 3 {
-		clients, clusters = append(clients, freeAddress(t)), append(clusters, freeAddress(t))
+		clients, clusters = append(clients, testport.Free(t)), append(clusters, testport.Free(t))
 	}
 	for i := range clients {
 		n := &node{Name: fmt.Sprint("node", i), Client: clients[i], Cluster: clusters[i], Routes: clusters, Store: t.TempDir()}

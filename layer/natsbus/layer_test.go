@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/internal/testport"
 	"github.com/tideway-go/tideway/layer/layertest"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
@@ -98,7 +99,7 @@ func TestPromisesCluster(t *testing.T) {
 
 func clusterURLs(t testing.TB) []string {
 	t.Helper()
-	routes := []string{freeAddress(t), freeAddress(t), freeAddress(t)}
+	routes := []string{testport.Free(t), testport.Free(t), testport.Free(t)}
 	urls := make([]string, len(routes))
 	var starting sync.WaitGroup
 	for i, address := range routes {
@@ -110,22 +111,15 @@ func clusterURLs(t testing.TB) []string {
 		})
 	}
 	starting.Wait()
-	return urls
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if t.Failed() {
+		t.FailNow()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return urls
 }
 
 // cases 34, 113: a layer's members hear again when the server is back.
 func TestLayerThroughRestart(t *testing.T) {
-	address := freeAddress(t)
+	address := testport.Free(t)
 	host, port, _ := net.SplitHostPort(address)
 	start := func() *server.Server {
 		var p int
