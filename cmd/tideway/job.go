@@ -17,7 +17,7 @@ import (
 
 func (p *program) jobCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "job COMMAND",
+		Use:   "job submit|list|watch|cancel|retry",
 		Short: "Submit, list, watch, cancel and retry jobs",
 		Long: `Job is about long work that workers of the site do, such as a rollout. A job
 outlives the terminal that submitted it: watch it again, from anywhere.`,
@@ -60,7 +60,7 @@ func (p *program) asGuest(ctx context.Context, do func(*layer.Layer) error) (err
 
 // byFlag is who does it, for the audit trail.
 func (p *program) byFlag(c *cobra.Command, by *string) {
-	c.Flags().StringVar(by, "by", p.env("USER"), "`NAME` for the audit trail (default $USER)")
+	c.Flags().StringVar(by, "by", p.env("USER"), "`name` for the audit trail (default $USER)")
 }
 
 func (p *program) jobSubmitCommand() *cobra.Command {
@@ -102,9 +102,9 @@ exit status is the job's: 0 if it succeeded.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.Key, "key", "", "`TEXT` that makes submitting it again the same job")
-	f.StringArrayVar(&o.Targets, "target", nil, "`NAME` of what the job is about; may be given many times")
-	f.IntVar(&o.Attempts, "attempts", 0, "`N` attempts in a row without getting on, and it is dead (default 5)")
+	f.StringVar(&o.Key, "key", "", "`text` under which submitting again is the same job")
+	f.StringArrayVar(&o.Targets, "target", nil, "`name` of what the job is about; may be given many times")
+	f.IntVar(&o.Attempts, "attempts", 0, "`number` of attempts in a row without getting on, and it is dead (default 5)")
 	f.DurationVar(&o.Delay, "delay", 0, "how long it waits before it may start")
 	f.BoolVar(&wait, "wait", false, "show it until its end, and exit with its verdict")
 	p.byFlag(c, &o.By)
@@ -148,9 +148,9 @@ func (p *program) jobListCommand() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&o.Kind, "kind", "", "`KIND` of the jobs")
-	c.Flags().StringArrayVar(&states, "state", nil, "`STATE` of the jobs; may be given many times")
-	c.Flags().IntVar(&o.Limit, "limit", 100, "`N` jobs at most")
+	c.Flags().StringVar(&o.Kind, "kind", "", "`kind` of the jobs")
+	c.Flags().StringArrayVar(&states, "state", nil, "`state` of the jobs; may be given many times")
+	c.Flags().IntVar(&o.Limit, "limit", 100, "`number` of jobs at most")
 	complete(c, "state", jobStates...)
 	form.register(c)
 	return c
