@@ -20,9 +20,11 @@ func Cursor(l *layer.Layer, group string, p layer.Position) string {
 	return l.Sign(cursorPurpose(group), text)
 }
 
-// openCursor returns the position that a cursor stands for. The error is
-// layer.ErrForged for one that no process of the network gave out for the group.
-func openCursor(ctx context.Context, l *layer.Layer, group, cursor string) (layer.Position, error) {
+// OpenCursor returns the position that a cursor stands for, for a program that
+// takes one from a client: what it has seen, or from where it wants to read. The
+// error is [layer.ErrForged] for one that no process of the network gave out for
+// that group.
+func OpenCursor(ctx context.Context, l *layer.Layer, group, cursor string) (layer.Position, error) {
 	text, err := l.Verify(ctx, cursorPurpose(group), cursor)
 	if err != nil {
 		return layer.Position{}, err

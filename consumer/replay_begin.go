@@ -33,7 +33,7 @@ func (r *replayer) begin(ctx context.Context) error {
 
 // comeBack resumes from a client's cursor, or tells it why it cannot.
 func (r *replayer) comeBack(ctx context.Context, cursor string) error {
-	from, err := openCursor(ctx, r.layer, r.j.group, cursor)
+	from, err := OpenCursor(ctx, r.layer, r.j.group, cursor)
 	if errors.Is(err, layer.ErrForged) {
 		r.c.tell(errorFrame(codeCursor, "the position for "+r.j.group+" is not one that this server gave for it, or too old"))
 		return r.jump(ctx, layer.GapReset)

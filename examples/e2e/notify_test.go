@@ -17,7 +17,7 @@ import (
 func TestNotifyWithCurl(t *testing.T) {
 	addr := freeAddr(t)
 	site := "http://" + addr
-	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t))
+	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t), "-store", t.TempDir())
 	eventually(t, 30*time.Second, "the page of "+p.cmd.String(), func() bool {
 		p.alive()
 		_, status := get(site)

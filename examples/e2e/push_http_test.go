@@ -22,7 +22,7 @@ func TestPushOverHTTPRefused(t *testing.T) {
 		t.Errorf("no server: exit status 0\n%s", out)
 	}
 
-	site := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t))
+	site := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t), "-store", t.TempDir())
 	waitForPort(t, site, addr)
 	if out, err := push("no%20such%20user"); err == nil || !strings.Contains(out, "there can be no such user") {
 		t.Errorf("a user that cannot be: %v\n%s", err, out)

@@ -1,5 +1,7 @@
-// Notify pushes from an ordinary HTTP handler to one user, in all windows that
-// this user has open. Log in as ann in a browser, then notify ann:
+// Notify is an inbox that loses nothing. An ordinary HTTP handler tells a user
+// something, and it is in all windows that this user has open, in order and once:
+// also in those that were reloaded, offline, or connected to a server that was
+// killed. Log in as ann in a browser, then tell ann:
 //
 //	go run ./examples/notify
 //	curl -d text='Your order is on its way' http://127.0.0.1:8000/notify/ann
@@ -8,16 +10,23 @@
 // process can notify, too, since a notification is a message to a group:
 //
 //	go run ./cmd/tideway send notify.ann '{"type":"notify.message","text":"hello"}'
+//
+// The NATS server is inside, unless -use names another: several of these programs
+// on one NATS server are one site.
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/tideway-go/tideway/layer"
@@ -27,29 +36,49 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8000", "address of the site")
-	nats := flag.String("nats", "127.0.0.1:4222", "address of the embedded NATS server")
+	nats := flag.String("nats", "127.0.0.1:4222", "address of the NATS server inside")
+	store := flag.String("store", "", "folder of what the NATS server inside keeps (default: one in the user's cache)")
+	use := flag.String("use", "", "URL of a NATS server to use instead, such as nats://10.0.0.5:4222")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *nats); err != nil {
+	opts := &natsbus.Options{URL: *use}
+	if *use == "" {
+		opts.Embedded = &natsbus.Embedded{Listen: *nats, StoreDir: cmp.Or(*store, defaultStore())}
+	}
+	if err := run(ctx, *addr, opts); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// run serves the site until ctx ends.
-func run(ctx context.Context, addr, nats string) error {
-	bus, err := natsbus.New(ctx, &natsbus.Options{Embedded: &natsbus.Embedded{Listen: nats}})
+// defaultStore is where an inbox outlives its server. Where there is no such
+// folder it does not.
+func defaultStore() string {
+	cache, err := os.UserCacheDir()
 	if err != nil {
-		return err
+		return ""
 	}
-	defer bus.Close(context.Background())
-	l, err := layer.New(bus, nil)
-	if err != nil {
-		return err
-	}
-	defer l.Close(context.Background())
+	return filepath.Join(cache, "tideway-notify")
+}
 
-	s, err := newSite(l, nil)
+// run serves the site until ctx ends.
+func run(ctx context.Context, addr string, opts *natsbus.Options) (err error) {
+	bus, err := natsbus.New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bus.Close(context.WithoutCancel(ctx))) }()
+	l, err := layer.New(bus, &layer.Options{Groups: kept})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close(context.WithoutCancel(ctx))) }()
+
+	sessions, err := openSessions(ctx, bus.Conn())
+	if err != nil {
+		return err
+	}
+	s, err := newSite(l, sessions, nil)
 	if err != nil {
 		return err
 	}
@@ -57,6 +86,6 @@ func run(ctx context.Context, addr, nats string) error {
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	fmt.Printf("The page is at http://%s/, NATS at %s\n", ln.Addr(), bus.ClientURL())
+	fmt.Printf("The page is at http://%s/, NATS at %s\n", ln.Addr(), cmp.Or(opts.URL, bus.ClientURL()))
 	return router.Serve(ctx, &http.Server{Handler: s.handler()}, ln, s.sockets)
 }

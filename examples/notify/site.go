@@ -1,14 +1,15 @@
 package main
 
 import (
-	"context"
 	"embed"
 	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/alexedwards/scs/v2"
 
@@ -16,31 +17,8 @@ import (
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/router"
 	"github.com/tideway-go/tideway/router/auth/session"
+	"github.com/tideway-go/tideway/router/clientjs"
 )
-
-// Notification is what a user is told.
-type Notification struct {
-	Text string `json:"text"`
-}
-
-// MessageType implements layer.Payload.
-func (Notification) MessageType() string { return "notify.message" }
-
-// group returns the group of a user's windows.
-func group(user string) string { return "notify." + user }
-
-// window is a page that a user has open. It needs no state.
-type window struct{}
-
-var windows = consumer.Type[window]{
-	Connect: func(_ *window, ctx context.Context, c *consumer.Conn) error {
-		if c.User().Anonymous() {
-			return consumer.Deny(http.StatusUnauthorized, "log in first")
-		}
-		return c.GroupAdd(ctx, group(c.User().ID))
-	},
-	Messages: consumer.Table(consumer.Forward[window, Notification]()),
-}
 
 // site is a web site with sessions.
 type site struct {
@@ -52,8 +30,9 @@ type site struct {
 
 // newSite makes the site. opts are for its sockets; who they belong to, the site
 // says.
-func newSite(l *layer.Layer, opts *router.Options) (*site, error) {
+func newSite(l *layer.Layer, store scs.Store, opts *router.Options) (*site, error) {
 	s := &site{layer: l, sessions: scs.New()}
+	s.sessions.Store, s.sessions.Lifetime = store, lifetime
 	s.sessions.Cookie.Name = "notify_session"
 	var err error
 	if s.users, err = session.New(s.sessions, nil); err != nil {
@@ -78,12 +57,14 @@ func (s *site) handler() http.Handler {
 	mux.Handle("POST /logout", s.sessions.LoadAndSave(http.HandlerFunc(s.logout)))
 	mux.Handle("GET /{$}", s.sessions.LoadAndSave(http.HandlerFunc(s.index)))
 	mux.Handle("GET /whoami", s.sessions.LoadAndSave(http.HandlerFunc(s.whoami)))
+	mux.Handle("GET /tideway/", http.StripPrefix("/tideway/", clientjs.Handler()))
 	mux.Handle("/", assets())
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// notify pushes the form's text to a user. It knows nothing of sockets. On a
-// real site it asks who is calling first.
+// notify puts the form's text into a user's inbox. It knows nothing of sockets.
+// When it answers 202 the text is stored. On a real site it asks who is calling
+// first.
 func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	text := strings.TrimSpace(r.FormValue("text"))
@@ -92,7 +73,7 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var name *layer.NameError
-	switch err := s.layer.GroupSend(r.Context(), group(r.PathValue("user")), Notification{text}); {
+	switch err := s.layer.GroupSend(r.Context(), group(r.PathValue("user")), Notification{text, time.Now().UTC().Truncate(time.Second)}); {
 	case errors.As(err, &name):
 		http.Error(w, "there can be no such user: "+name.Why, http.StatusBadRequest)
 	case err != nil:
@@ -136,8 +117,25 @@ func (s *site) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
+// index renders the inbox with the place in its group: the page's client goes on
+// from there, so nothing falls between the page and its socket.
 func (s *site) index(w http.ResponseWriter, r *http.Request) {
-	show(w, http.StatusOK, view{User: s.sessions.GetString(r.Context(), "user_id"), Host: r.Host})
+	user := s.sessions.GetString(r.Context(), "user_id")
+	if user == "" {
+		show(w, http.StatusOK, view{})
+		return
+	}
+	b, err := load(r.Context(), s.layer, user, layer.Position{})
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the inbox cannot be read now; try again", http.StatusServiceUnavailable)
+		return
+	}
+	v := view{User: user, Host: r.Host, Group: group(user), Cursor: consumer.Cursor(s.layer, group(user), b.at), Unread: b.unread}
+	for i, n := range slices.Backward(b.all) { // the newest on top
+		v.Lines = append(v.Lines, line{n.Text, n.Sent, len(b.all)-i <= b.unread})
+	}
+	show(w, http.StatusOK, v)
 }
 
 // whoami answers a page whose socket was refused, which a browser does not tell
@@ -148,7 +146,20 @@ func (s *site) whoami(w http.ResponseWriter, r *http.Request) {
 }
 
 // view is what the page shows: the login form while User is "".
-type view struct{ User, Host, Problem string }
+type view struct {
+	User, Host, Problem string
+
+	Group, Cursor string // where the page's client goes on
+	Unread        int
+	Lines         []line
+}
+
+// line is one notification of the list.
+type line struct {
+	Text   string
+	Sent   time.Time
+	Unread bool
+}
 
 //go:embed page
 var files embed.FS

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/scs/v2/memstore"
+
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/consumertest"
 	"github.com/tideway-go/tideway/layer"
@@ -23,12 +25,12 @@ import (
 func serve(t *testing.T) (http.Handler, *httptest.Server) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	l, err := layer.New(membus.New(), &layer.Options{Logger: log})
+	l, err := layer.New(membus.New(), &layer.Options{Groups: kept, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close(context.Background()) })
-	s, err := newSite(l, &router.Options{Logger: log})
+	s, err := newSite(l, memstore.New(), &router.Options{Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,17 @@ func newBrowser(t *testing.T, site string) *browser {
 // post fills in a form, and returns the answer's status and body.
 func (b *browser) post(path string, form url.Values) (int, string) {
 	b.t.Helper()
-	response, err := b.PostForm(b.site+path, form)
+	return b.answer(b.PostForm(b.site+path, form))
+}
+
+// read gets a page.
+func (b *browser) read(path string) (int, string) {
+	b.t.Helper()
+	return b.answer(b.Get(b.site + path))
+}
+
+func (b *browser) answer(response *http.Response, err error) (int, string) {
+	b.t.Helper()
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -102,8 +114,9 @@ func TestNotify(t *testing.T) {
 		t.Errorf("notify: got %d %q, want 202", status, body)
 	}
 	for _, w := range windows["ann"] {
-		if got, want := w.ReceiveText(), `{"type":"notify.message","text":"Your \u003corder\u003e is on its way"}`; got != want {
-			t.Errorf("ann got %s, want %s", got, want)
+		var got Notification
+		if w.ReceiveJSON(&got); got.Text != "Your <order> is on its way" || time.Since(got.Sent).Abs() > time.Minute {
+			t.Errorf("ann got %+v", got)
 		}
 	}
 	windows["ben"][0].ReceiveNothing(50 * time.Millisecond)
@@ -186,19 +199,14 @@ func TestPages(t *testing.T) {
 	_, server := serve(t)
 	b := newBrowser(t, server.URL)
 	for path, want := range map[string]string{
-		"/":           "Who are you?",
-		"/whoami":     "",
-		"/notify.css": "color-scheme",
-		"/notify.js":  "new WebSocket",
+		"/":                 "Who are you?",
+		"/whoami":           "",
+		"/notify.css":       "color-scheme",
+		"/notify.js":        "/tideway/index.js",
+		"/tideway/index.js": "tideway.v1",
 	} {
-		response, err := b.Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
-			t.Errorf("%s: got %s %.200q, %v; want it to contain %q", path, response.Status, body, err, want)
+		if status, body := b.read(path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: got %d %.200q; want it to contain %q", path, status, body, want)
 		}
 	}
 }

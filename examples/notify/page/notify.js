@@ -1,75 +1,94 @@
-const $ = (id) => document.getElementById(id);
-const shownFor = 6_000; // ms
-let attempts = 0;
+import { connect } from "/tideway/index.js";
 
-function connect() {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  const socket = new WebSocket(`${scheme}//${location.host}/ws/notify/`);
-  socket.onopen = () => {
-    attempts = 0;
-    showState("connected");
-  };
-  socket.onmessage = (event) => {
-    const m = JSON.parse(event.data);
-    if (m.type === "notify.message") show(String(m.text ?? ""));
-  };
-  socket.onclose = async (event) => {
-    showState("reconnecting");
-    // 4001: logged out; 4101: the session has expired. The page asks for the name.
-    if (event.code === 4001 || event.code === 4101 || await loggedOut()) return location.reload();
-    const limit = Math.min(30_000, 1_000 * 2 ** attempts++);
-    setTimeout(connect, 500 + Math.random() * limit);
-  };
-}
+const $ = (id) => document.getElementById(id);
+const page = $("inbox").dataset;
+const log = $("log");
+
+// The page was rendered at a place in the user's group. The client goes on there,
+// and, after each lost connection, behind the last message that it showed.
+const client = connect("/ws/notify/");
+const inbox = client.group(page.group, { at: page.at });
+
+inbox.on("notify.message", (m) => {
+  const line = element("li", "", "unread");
+  line.append(element("span", m.text ?? ""));
+  if (m.sent) line.append(stamp(element("time"), m.sent));
+  log.prepend(line);
+  count();
+});
+// All but the newest few have been seen, in this window or in another.
+inbox.on("notify.read", ({ left = 0 }) => {
+  [...log.querySelectorAll("li")].slice(left).forEach((line) => line.classList.remove("unread"));
+  count();
+});
+// What was missed is no longer kept: the server renders what there is.
+inbox.on("gap", () => location.reload());
+
+client.on("state", async ({ state, code }) => {
+  const words = state === "open" ? "connected" : code === undefined && !client.session ? "connecting" : "reconnecting";
+  $("state").dataset.state = $("state").textContent = words;
+  if (state === "closed" || (state === "waiting" && await loggedOut())) location.reload(); // to the login form
+});
 
 // loggedOut asks, since a browser does not say why a socket was refused.
 async function loggedOut() {
   try {
     const response = await fetch("/whoami");
-    return response.ok && await response.text() !== $("user").textContent;
+    return response.ok && await response.text() !== page.user;
   } catch {
     return false; // the server is out of reach
   }
 }
 
-function showState(state) {
-  $("state").dataset.state = state;
-  $("state").textContent = state;
-}
-
-// show puts a toast on top for a while, and the text into the list for good.
-function show(text) {
-  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  const line = document.createElement("li");
-  line.append(element("time", time), element("span", text));
-  $("log").prepend(line);
-
-  const toast = element("div");
-  toast.className = "toast";
-  const close = element("button", "×");
-  close.type = "button";
-  close.setAttribute("aria-label", "Dismiss");
-  close.onclick = () => toast.remove();
-  toast.append(element("p", text), close);
-  $("toasts").append(toast);
-  setTimeout(() => toast.remove(), shownFor);
-}
-
-function element(tag, text = "") {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  return node;
-}
+$("read").onclick = async () => {
+  try {
+    await client.request({ seen: inbox.at });
+    problem();
+  } catch (err) {
+    problem(`Not marked as read: ${err.message}`);
+  }
+};
 
 $("notify").onsubmit = async (event) => {
   event.preventDefault();
   try {
     const response = await fetch(event.target.action, { method: "POST", body: new URLSearchParams({ text: $("text").value }) });
-    if (!response.ok) return show(`Not sent: ${await response.text()}`);
+    if (!response.ok) return problem(`Not sent: ${await response.text()}`);
     $("text").value = "";
+    problem();
   } catch {
-    show("Not sent: the server is out of reach.");
+    problem("Not sent: the server is out of reach.");
   }
 };
 
-connect();
+// count shows how many are unread.
+function count() {
+  const n = log.querySelectorAll(".unread").length;
+  $("unread").textContent = n;
+  $("read").disabled = n === 0;
+  $("unread").hidden = n === 0;
+  document.title = (n ? `(${n}) ` : "") + "Inbox";
+}
+
+function problem(text = "") {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+// stamp shows a time as this browser's user writes it; another day with its date.
+function stamp(node, text) {
+  const time = new Date(text);
+  const today = time.toDateString() === new Date().toDateString();
+  node.dateTime = text;
+  node.textContent = time.toLocaleString([], { ...(today ? {} : { day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit" });
+  return node;
+}
+
+function element(tag, text = "", className = "") {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  node.className = className;
+  return node;
+}
+
+for (const time of log.querySelectorAll("time")) stamp(time, time.dateTime);
