@@ -219,5 +219,12 @@ func (l *Layer) Behind(ctx context.Context, group string, from Position) (int, e
 	if err != nil {
 		return 0, fmt.Errorf("layer: history of group %s: %w", group, err)
 	}
-	return len(page.Messages) + page.Left, nil
+	n := len(page.Messages) + page.Left
+	switch {
+	case page.Epoch != r.epoch:
+		return 0, r.gap(GapReset)
+	case r.after > 0 && !page.Anchored, r.after == 0 && from.epoch != 0 && n > r.policy.Messages:
+		return 0, r.gap(GapTrimmed)
+	}
+	return n, nil
 }

@@ -59,7 +59,7 @@ func newWindow(t *testing.T, parent context.Context, url string, opts ...chromed
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(parent, append(opts, chromedp.WithNewWindow(true))...)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	w := &window{t: t, ctx: ctx}
 	if err := chromedp.Do(ctx); err != nil {

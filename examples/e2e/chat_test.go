@@ -182,7 +182,8 @@ func keep(t *testing.T, name string, pictures ...image.Image) {
 		dir = filepath.Join(root, "docs", "images")
 	}
 	var text bytes.Buffer
-	if err := png.Encode(&text, all); err != nil {
+	small := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := small.Encode(&text, all); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o644); err != nil {

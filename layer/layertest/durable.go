@@ -238,6 +238,14 @@ func trimmed(t *trial) {
 		} else {
 			t.isGap(b, "job.1", at[i], layer.GapTrimmed)
 		}
+		n, err := b.Behind(t.ctx, "job.1", at[i])
+		var gap *layer.GapError
+		switch {
+		case i >= 14 && (err != nil || n != 19-i):
+			t.Errorf("behind %d: got %d messages, %v; want %d", i, n, err, 19-i)
+		case i < 14 && (!errors.As(err, &gap) || gap.Reason != layer.GapTrimmed):
+			t.Errorf("behind %d: got %d messages, %v; want a gap", i, n, err)
+		}
 	}
 	other := t.network(t)
 	c := t.layerOn(other(t), durable(5))
