@@ -325,7 +325,7 @@ func TestComeAndGo(t *testing.T) {
 	startNATS(t, broker, t.TempDir())
 	one, two := startInbox(t, broker), startInbox(t, broker)
 	l := networkOf(t, broker)
-	c := scale{users: 10, each: 4, rate: 200, lasts: 4 * time.Second}.or(scale{users: 50, each: 4, rate: 2000})
+	c := scale{users: 10, each: 4, rate: 200, lasts: 4 * time.Second}.or(scale{users: 200, each: 1, rate: 2000})
 	all := c.gather(t, "http://"+one.addr, func(turn int) string {
 		return "http://" + []string{one.addr, two.addr}[turn%2]
 	})
