@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
 
 	"github.com/tideway-go/tideway/layer"
@@ -178,10 +177,12 @@ func TestInboxMissesNothing(t *testing.T) {
 	}
 
 	w := open(t, startBrowser(t), "about:blank")
-	w.trust(site)
+	w.trust()
+	w.do(chromedp.Navigate(site))
 	w.logIn("ann")
 	second := w.another("about:blank")
-	second.trust(site)
+	second.trust()
+	second.do(chromedp.Navigate(site))
 	second.waitConnected()
 	windows := []*window{w, second}
 	stop := script(t, l, "ann", 50*time.Millisecond)
@@ -236,15 +237,6 @@ func TestInboxMissesNothing(t *testing.T) {
 		w.waitConnected()
 	}
 	s.stop()
-}
-
-// trust opens a site behind nginx, whose certificate nobody signed.
-func (w *window) trust(site string) {
-	w.t.Helper()
-	if _, err := chromedp.Call(w.ctx, security.SetIgnoreCertificateErrors, security.SetIgnoreCertificateErrorsParams{Ignore: true}); err != nil {
-		w.t.Fatal(err)
-	}
-	w.do(chromedp.Navigate(site))
 }
 
 // Two windows and a telephone show one inbox: what one has read is read in all.
