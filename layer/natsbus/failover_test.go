@@ -166,9 +166,7 @@ func (w *writers) run(ctx context.Context, t *testing.T, l *layer.Layer, name st
 			t.Errorf("publish %s: %v", text, err)
 			return
 		}
-		took := int64(time.Since(began))
-		for old := w.stalled.Load(); took > old && !w.stalled.CompareAndSwap(old, took); old = w.stalled.Load() {
-		}
+		raise(&w.stalled, int64(time.Since(began)))
 		w.mu.Lock()
 		w.acks[r.Position] = text
 		w.mu.Unlock()
@@ -186,14 +184,7 @@ func (w *writers) run(ctx context.Context, t *testing.T, l *layer.Layer, name st
 // is stored. Once each for a short test; `FAILOVERS=5` for a long one, with
 // freezing.
 func TestLeaderFails(t *testing.T) {
-	kills, freezes := 1, 0
-	if text := os.Getenv("FAILOVERS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("FAILOVERS: %v", err)
-		}
-		kills, freezes = n, n
-	}
+	kills, freezes := failovers(t)
 	nodes, urls := startNodes(t)
 	join := func() (*natsbus.Bus, *layer.Layer) {
 		b := open(t, &natsbus.Options{URL: urls})
@@ -225,10 +216,40 @@ func TestLeaderFails(t *testing.T) {
 	for i := range 4 {
 		writing.Go(func() { w.run(ctx, t, writer, fmt.Sprint("w", i)) })
 	}
+	disturb(t, nodes, watcher, stream, kills, freezes, &w.acked)
+	stop()
+	writing.Wait()
+	t.Logf("%d kills, %d freezes: %d acknowledged, the longest wait %v", kills, freezes, w.acked.Load(), time.Duration(w.stalled.Load()).Round(time.Millisecond))
+	w.check(t, writer, c)
+	if s := reader.Stats(); s.Gaps != 0 {
+		t.Errorf("%d gaps", s.Gaps)
+	} else {
+		t.Logf("the member had %d messages repaired", s.Repaired)
+	}
+}
+
+// failovers says how often leaders are killed and frozen.
+func failovers(t *testing.T) (kills, freezes int) {
+	t.Helper()
+	text := os.Getenv("FAILOVERS")
+	if text == "" {
+		return 1, 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("FAILOVERS: %v", err)
+	}
+	return n, n
+}
+
+// disturb kills and freezes the leaders of a stream, while messages are stored
+// and counted.
+func disturb(t *testing.T, nodes []*node, watcher *natsbus.Bus, stream string, kills, freezes int, stored *atomic.Int64) {
+	t.Helper()
 	more := func(n int64) {
 		t.Helper()
-		n += w.acked.Load()
-		eventually(t, "more messages are stored", func() bool { return w.acked.Load() >= n })
+		n += stored.Load()
+		eventually(t, "more messages are stored", func() bool { return stored.Load() >= n })
 	}
 	leader := func() *node {
 		t.Helper()
@@ -262,15 +283,6 @@ func TestLeaderFails(t *testing.T) {
 			}
 			more(100)
 		}
-	}
-	stop()
-	writing.Wait()
-	t.Logf("%d kills, %d freezes: %d acknowledged, the longest wait %v", kills, freezes, w.acked.Load(), time.Duration(w.stalled.Load()).Round(time.Millisecond))
-	w.check(t, writer, c)
-	if s := reader.Stats(); s.Gaps != 0 {
-		t.Errorf("%d gaps", s.Gaps)
-	} else {
-		t.Logf("the member had %d messages repaired", s.Repaired)
 	}
 }
 
