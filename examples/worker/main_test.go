@@ -10,60 +10,15 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
-
-// Poison is a message that kills whoever handles it.
-type Poison struct{}
-
-// MessageType implements layer.Payload.
-func (Poison) MessageType() string { return "files.poison" }
-
-// Slow takes a while, and the process knows nothing of it if it is killed.
-type Slow struct {
-	Path string `json:"path"`
-}
-
-// MessageType implements layer.Payload.
-func (Slow) MessageType() string { return "files.slow" }
-
-// urlVariable makes the test's own program a worker.
-const urlVariable = "TIDEWAY_TEST_WORKER"
-
-func TestMain(m *testing.M) {
-	queues[0].AckWait, queues[0].Backoff = time.Second, 10*time.Millisecond
-	url := os.Getenv(urlVariable)
-	if url == "" {
-		os.Exit(m.Run())
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	app := consumer.Type[hasher]{Messages: consumer.Table(
-		consumer.On((*hasher).hash),
-		consumer.On(func(*hasher, context.Context, *consumer.Conn, Poison) error { os.Exit(7); return nil }),
-		consumer.On(func(h *hasher, ctx context.Context, c *consumer.Conn, m Slow) error {
-			select {
-			case <-time.After(20 * time.Millisecond):
-				return h.hash(ctx, c, Hash(m))
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}),
-	)}
-	if err := work(ctx, url, app); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
 
 const patience = 2 * time.Minute
 
@@ -105,11 +60,13 @@ func (s *site) files(n int) (paths []string) {
 }
 
 // start runs a worker in a process of its own, and returns when it works.
-func (s *site) start() *exec.Cmd {
+func (s *site) start(settings ...string) *exec.Cmd {
 	s.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), urlVariable+"="+s.url)
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(append(os.Environ(), urlVariable+"="+s.url), settings...)
+	if len(settings) == 0 { // the others die as they shall, and say so at length
+		cmd.Stderr = os.Stderr
+	}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -154,7 +111,10 @@ func (s *site) left() (left, dead int) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return all[0].Ready + all[0].Working, all[0].Dead
+	for _, q := range all {
+		left, dead = left+q.Ready+q.Working, dead+q.Dead
+	}
+	return left, dead
 }
 
 func TestSubmitAndWork(t *testing.T) {
@@ -202,7 +162,7 @@ func TestKilledWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.layer.Send(t.Context(), "files", Slow{path}); err != nil {
+		if err := s.layer.Send(t.Context(), "files", Slow{Path: path}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -254,7 +214,7 @@ func TestTerminatedWorker(t *testing.T) {
 	s := newSite(t)
 	paths := s.files(100)
 	for _, path := range paths {
-		if err := s.layer.Send(t.Context(), "files", Slow{path}); err != nil {
+		if err := s.layer.Send(t.Context(), "files", Slow{Path: path}); err != nil {
 			t.Fatal(err)
 		}
 	}
