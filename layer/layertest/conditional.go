@@ -34,7 +34,7 @@ func conditional(t *trial) {
 	c := t.member(b, "job.1")
 	at, err := b.Position(t.ctx, "job.1")
 	t.must(err)
-	const writers, turns = 8, 25
+	const writers, turns = 8, 10
 	var writing sync.WaitGroup
 	var taken sync.Map // the places behind which somebody wrote
 	for w := range writers {

@@ -44,10 +44,10 @@ func silentWorker(t *trial) {
 }
 
 func slowWorker(t *trial) {
-	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait = 4 * time.Second }))
+	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait = 3 * time.Second }))
 	t.enqueue(a, "work.1", 1, nil)
 	d := t.take(a, "work.1", 1, 1)
-	for start := time.Now(); time.Since(start) < 6*time.Second; {
+	for start := time.Now(); time.Since(start) < 4*time.Second; {
 		t.idle(b, "work.1")
 		time.Sleep(300 * time.Millisecond)
 		t.until("the lease is renewed", func() bool {

@@ -184,6 +184,7 @@ func (w *writers) run(ctx context.Context, t *testing.T, l *layer.Layer, name st
 // is stored. Once each for a short test; `FAILOVERS=5` for a long one, with
 // freezing.
 func TestLeaderFails(t *testing.T) {
+	t.Parallel()
 	kills, freezes := failovers(t)
 	nodes, urls := startNodes(t)
 	join := func() (*natsbus.Bus, *layer.Layer) {

@@ -59,8 +59,17 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
+	if flag.Lookup("test.bench").Value.String() == "" { // benchmarks want the disk
+		if err := tempInMemory(); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
+
+// tempInMemory has temporary folders in memory, on systems where that can be
+// said.
+var tempInMemory = func() error { return nil }
 
 // networks numbers the networks, so that each has a prefix of its own.
 var networks atomic.Int64
@@ -79,13 +88,19 @@ func prefixes(encoding natsbus.Encoding, urls ...string) layertest.Network {
 
 // The promises, by processes on one server.
 func TestPromises(t *testing.T) {
+	t.Parallel()
 	b := open(t, &natsbus.Options{Embedded: &natsbus.Embedded{Listen: "127.0.0.1:0"}})
-	t.Run("JSON", func(t *testing.T) { layertest.TestBus(t, prefixes(natsbus.JSON, b.ClientURL()), nil) })
-	t.Run("MessagePack", func(t *testing.T) { layertest.TestBus(t, prefixes(natsbus.MessagePack, b.ClientURL()), nil) })
+	for name, encoding := range map[string]natsbus.Encoding{"JSON": natsbus.JSON, "MessagePack": natsbus.MessagePack} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			layertest.TestBus(t, prefixes(encoding, b.ClientURL()), nil)
+		})
+	}
 }
 
 // The promises, by layers that share one Bus in one process.
 func TestPromisesEmbedded(t *testing.T) {
+	t.Parallel()
 	layertest.TestBus(t, func(t testing.TB) layertest.Dial {
 		b := open(t, &natsbus.Options{})
 		return func(testing.TB) layer.Bus { return b }
@@ -94,6 +109,7 @@ func TestPromisesEmbedded(t *testing.T) {
 
 // case 59: the promises, by processes on the nodes of a cluster in turn.
 func TestPromisesCluster(t *testing.T) {
+	t.Parallel()
 	layertest.TestBus(t, prefixes(natsbus.JSON, clusterURLs(t)...), nil)
 }
 

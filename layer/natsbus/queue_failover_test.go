@@ -108,6 +108,7 @@ func (x *traffic) open() (n int) {
 // queue is empty in the end, and nothing is dead. One kill for a short test;
 // `FAILOVERS=5` for a long one, with freezing.
 func TestQueueLeaderFails(t *testing.T) {
+	t.Parallel()
 	kills, freezes := failovers(t)
 	nodes, urls := startNodes(t)
 	join := func() (*natsbus.Bus, *layer.Layer) {

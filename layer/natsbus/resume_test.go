@@ -58,6 +58,7 @@ func sequence(t *testing.T, p layer.Position) uint64 {
 // elsewhere, gets everything behind that message once and in order, while others
 // publish.
 func TestResumeAfterAck(t *testing.T) {
+	t.Parallel()
 	var layers []*layer.Layer
 	for _, b := range openCluster(t, Embedded{}) {
 		l, err := layer.New(b, &layer.Options{
