@@ -115,6 +115,8 @@ type Stats struct {
 	Failed   atomic.Int64 // accepted connections of which a handler failed or panicked
 	Gaps     atomic.Int64 // times that messages of a group did not reach a connection
 	Limited  atomic.Int64 // messages from clients that were refused as too many
+	Dropped  atomic.Int64 // messages that a client's full queue had no room for, see Overflow
+	Replaced atomic.Int64 // values that a newer one replaced before they were sent, see Latest
 }
 
 func newConn(ctx context.Context, s Setup) *Conn {

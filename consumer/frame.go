@@ -74,6 +74,14 @@ func concat(list []*Prepared) *Prepared {
 	return all
 }
 
+// Values are messages of which a client that lags needs the newest of each key
+// alone, in the order in which they were sent.
+type Values struct {
+	All  *Prepared   // in one piece
+	Each []*Prepared // one by one
+	Keys []string    // of each; "" is one that nothing replaces
+}
+
 // Bytes returns the frames. They must not be modified.
 func (p *Prepared) Bytes() []byte { return p.wire }
 

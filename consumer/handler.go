@@ -12,7 +12,8 @@ import (
 // The zero Messages takes none. Make one with [Table].
 type Messages[C any] struct{ table *table }
 
-// Handler is one line of a [Table]: [On], [Forward], [Render] or [Otherwise].
+// Handler is one line of a [Table]: [On], [Forward], [Render], [Otherwise] or
+// [Overflow].
 type Handler[C any] struct{ handler *handler }
 
 // handler is what a Handler is under its type parameter.
@@ -24,6 +25,8 @@ type handler struct {
 	frame func(*layer.Message) (Frame, error)
 
 	call func(state any, ctx context.Context, c *Conn, m *layer.Message) error
+
+	rule *rule // of an Overflow, which handles nothing; else nil
 }
 
 // Table makes a consumer's message table. A second handler for one type, or a
@@ -34,7 +37,9 @@ func Table[C any](handlers ...Handler[C]) Messages[C] {
 		t.handles = t.handles || h.handler != nil && h.handler.frame == nil
 		switch {
 		case h.handler == nil:
-			panic("consumer: Table has a zero Handler; make one with On, Forward, Render or Otherwise")
+			panic("consumer: Table has a zero Handler; make one with On, Forward, Render, Otherwise or Overflow")
+		case h.handler.rule != nil:
+			t.addRule(h.handler.rule)
 		case h.handler.typ == "" && t.otherwise != nil:
 			panic("consumer: Table has two Otherwise handlers")
 		case h.handler.typ == "":

@@ -80,7 +80,7 @@ func (t *tap) Offer(b *layer.Batch) bool {
 		p.tell(c.setup.Logger)
 	}
 	if p.frames != nil && (!watched && p.sender == "" || !c.pass(rest, p.sender)) {
-		c.setup.Socket.Offer(p.frames) // an error means that the connection ends
+		c.deliver(p, rest.Messages)
 	}
 	return true
 }

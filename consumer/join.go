@@ -119,6 +119,11 @@ type join struct {
 	catchUp bool
 	from    layer.Position
 
+	// behind is the first message for which the queue of a member had no room,
+	// nil in a join of a newcomer; dropped is how many were left out since.
+	behind  *layer.Message
+	dropped int64
+
 	// floor is how far the client has got when held ends. The process may lag
 	// behind it, so up to there what arrives is a double.
 	floor layer.Position
@@ -195,7 +200,8 @@ func (c *Conn) joined(j *join) {
 func (j *join) hold(m *layer.Message) {
 	size := len(m.Data)
 	switch {
-	case !j.durable: // its sender cannot have counted on us: GroupAdd has yet to return
+	case !j.durable: // of a newcomer, on whom its sender cannot have counted: GroupAdd has yet to return
+		j.dropped++
 	case j.missed.IsZero() && len(j.kept) < maxHeld && j.bytes+size <= maxHeldBytes:
 		j.kept = append(j.kept, m)
 		j.bytes += size

@@ -59,6 +59,12 @@ func (s *fakeSocket) Offer(p *Prepared) error {
 	return nil
 }
 
+func (s *fakeSocket) TryOffer(p *Prepared) (bool, error) { return true, s.Offer(p) }
+
+func (s *fakeSocket) OfferLatest(v *Values) (int, error) { return 0, s.Offer(v.All) }
+
+func (s *fakeSocket) AwaitRoom(context.Context) error { return s.Err() }
+
 func (s *fakeSocket) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,6 +12,9 @@ import (
 // begin finds out from where the client goes on, tells it, and replays what it
 // missed up to the newest message. It tries again while the store does not answer.
 func (r *replayer) begin(ctx context.Context) error {
+	if r.j.behind != nil {
+		return r.resume(ctx)
+	}
 	cursor, came := "", false
 	if r.j.opts != nil {
 		cursor, came = r.c.takeCursor(r.j.group)

@@ -32,6 +32,18 @@ type Socket interface {
 	// the peer reads.
 	Offer(p *Prepared) error
 
+	// TryOffer is Offer for what may be left out: when the queue has no room for p,
+	// it returns false, and nothing happened.
+	TryOffer(p *Prepared) (bool, error)
+
+	// OfferLatest is Offer for values: those whose older value is still queued
+	// replace it, and are counted. It allocates nothing while the peer reads.
+	OfferLatest(v *Values) (replaced int, err error)
+
+	// AwaitRoom waits until a queue that was full has room again. Its error is
+	// ctx's, or a *CloseError when the connection ended.
+	AwaitRoom(ctx context.Context) error
+
 	// Err returns why the connection ended, as a *CloseError, or nil while it is
 	// open. It is for whoever cannot Read at the moment.
 	Err() error

@@ -18,6 +18,7 @@ type table struct {
 	otherwise *handler
 	handles   bool                   // not all is forwarded
 	build     func(*layer.Batch) any // makePlan for plain frames, made a func once
+	rules     []*rule                // the most particular first
 
 	mu   sync.Mutex // guards told
 	told map[string]time.Time
@@ -45,10 +46,13 @@ type plan struct {
 	sender  string    // the channel of whom the frames are not for; "" is nobody's
 	unknown int       // messages that nobody handles
 	queue   bool      // the messages have to be handled one by one
+	rule    *rule     // where the frames do not fit; nil closes the connection
+	values  *Values   // frames, where a newer one replaces an older; else nil
 
 	table    *table
 	problems []problem // for the log, by whoever comes first
 	told     atomic.Bool
+	slow     atomic.Bool // the log has it that somebody does not keep up
 }
 
 // problem is a message that came to nothing.
@@ -92,6 +96,7 @@ func (t *table) find(typ string) *handler {
 // prepared for signer.
 func (t *table) makePlan(b *layer.Batch, signer *layer.Layer) any {
 	var frames []*Prepared
+	var messages []*layer.Message // of the frames
 	p := &plan{table: t}
 	for i, m := range b.Messages {
 		h := t.find(m.Type)
@@ -107,11 +112,12 @@ func (t *table) makePlan(b *layer.Batch, signer *layer.Layer) any {
 				p.problems = append(p.problems, problem{m.Group, m.Type, err.Error()})
 				break
 			}
-			frames = append(frames, f)
+			frames, messages = append(frames, f), append(messages, m)
 		}
 		p.sender = m.Header.Sender
 	}
 	p.frames = concat(frames)
+	t.rulePlan(p, messages, frames)
 	return p
 }
 
@@ -133,7 +139,7 @@ func (t *table) handle(state any, ctx context.Context, c *Conn, m *layer.Message
 			t.tell(c.setup.Logger, problem{m.Group, m.Type, err.Error()})
 			return nil
 		}
-		return c.setup.Socket.Send(ctx, p)
+		return c.deliverOne(ctx, t, m, p)
 	}
 	err := h.call(state, ctx, c, m)
 	if u, ok := err.(*undecodable); ok {

@@ -183,6 +183,15 @@ func (b *bench) Send(context.Context, *Prepared) error { return b.noClient() }
 // Offer implements Socket.
 func (b *bench) Offer(*Prepared) error { return b.noClient() }
 
+// TryOffer implements Socket.
+func (b *bench) TryOffer(*Prepared) (bool, error) { return false, b.noClient() }
+
+// OfferLatest implements Socket.
+func (b *bench) OfferLatest(*Values) (int, error) { return 0, b.noClient() }
+
+// AwaitRoom implements Socket.
+func (b *bench) AwaitRoom(context.Context) error { return b.noClient() }
+
 // Err implements Socket.
 func (b *bench) Err() error { return &CloseError{Code: StatusNoStatusRcvd} }
 

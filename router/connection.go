@@ -107,6 +107,15 @@ func (c *connection) Send(ctx context.Context, p *consumer.Prepared) error {
 // Offer implements consumer.Socket.
 func (c *connection) Offer(p *consumer.Prepared) error { return c.socket.Offer(p) }
 
+// TryOffer implements consumer.Socket.
+func (c *connection) TryOffer(p *consumer.Prepared) (bool, error) { return c.socket.TryOffer(p) }
+
+// OfferLatest implements consumer.Socket.
+func (c *connection) OfferLatest(v *consumer.Values) (int, error) { return c.socket.OfferLatest(v) }
+
+// AwaitRoom implements consumer.Socket.
+func (c *connection) AwaitRoom(ctx context.Context) error { return c.socket.AwaitRoom(ctx) }
+
 // Err implements consumer.Socket.
 func (c *connection) Err() error { return c.socket.Err() }
 

@@ -119,6 +119,8 @@ type Stats struct {
 	Unknown  int64 // layer messages whose type no handler took, one per connection
 	Failed   int64 // accepted connections of which a handler failed or panicked
 	Refused  int64 // handshakes that were refused
+	Dropped  int64 // messages that the queue of a slow client had no room for, see consumer.Overflow
+	Replaced int64 // values that a newer one replaced before a slow client was sent them, see consumer.Latest
 	Waiting  int   // handshakes that wait for their turn now, see Admission
 	Waited   int64 // handshakes that had to
 }
@@ -133,6 +135,8 @@ func (r *Router) Stats() Stats {
 		Unknown:  r.stats.Unknown.Load(),
 		Failed:   r.stats.Failed.Load(),
 		Refused:  r.conns.refused.Load(),
+		Dropped:  r.stats.Dropped.Load(),
+		Replaced: r.stats.Replaced.Load(),
 		Waiting:  waiting,
 		Waited:   waited,
 	}

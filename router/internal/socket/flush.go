@@ -40,26 +40,31 @@ func (w *wire) nextBatch() net.Buffers {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dead || len(w.queue) == 0 {
-		w.queue, w.flushing = nil, false
+		w.queue, w.places, w.flushing = nil, nil, false
 		w.progress()
 		return nil
 	}
+	most := chunk
+	if w.places != nil {
+		most = valuesChunk
+	}
 	n, k := 0, 0
-	for k < len(w.queue) && n < chunk {
-		n += len(w.queue[k])
+	for k < len(w.queue) && n < most {
+		n += len(w.queue[k].b)
 		k++
 	}
-	batch := net.Buffers(slices.Clone(w.queue[:k]))
-	clear(w.queue[:k])
-	w.queue, w.partial = w.queue[k:], false
-	if over := n - chunk; over > 0 { // cut the last frame, and put its rest back
-		last := batch[k-1]
-		batch[k-1] = last[:len(last)-over]
-		w.queue = slices.Insert(w.queue, 0, last[len(last)-over:])
-		w.partial = true
-		n = chunk
+	batch := make(net.Buffers, k)
+	for i := range batch {
+		batch[i] = w.queue[i].b
 	}
-	w.inFlight = n
+	var rest []byte
+	if over := n - most; over > 0 { // cut the last frame, and leave its rest
+		last := batch[k-1]
+		batch[k-1], rest = last[:len(last)-over], last[len(last)-over:]
+		n = most
+	}
+	w.cut(k, rest)
+	w.inFlight = int32(n)
 	by := w.e.now() + w.e.opts.WriteTimeout
 	if w.verdict != nil {
 		by = min(by, w.drainBy)
@@ -89,7 +94,7 @@ func (w *wire) writeBatch(batch net.Buffers) error {
 func (w *wire) wrote(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queued = max(0, w.queued-w.inFlight)
+	w.queued = max(0, w.queued-int(w.inFlight))
 	w.inFlight = 0
 	if err == nil {
 		w.progress()
@@ -123,7 +128,7 @@ func (w *wire) drained() {
 func (w *wire) free() {
 	w.mu.Lock()
 	lost := w.dead
-	fd := w.fd
+	fd := int(w.fd)
 	w.dead, w.fd = true, -1
 	w.mu.Unlock()
 	if w.polled {

@@ -37,8 +37,8 @@ func (p *poller) arm(w *wire) bool {
 		}
 		op = syscall.EPOLL_CTL_ADD
 	}
-	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | epollOneShot, Fd: int32(w.fd)}
-	if syscall.EpollCtl(p.epfd, op, w.fd, &ev) != nil {
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | epollOneShot, Fd: w.fd}
+	if syscall.EpollCtl(p.epfd, op, int(w.fd), &ev) != nil {
 		return false
 	}
 	w.polled = true
@@ -56,7 +56,7 @@ func (p *poller) admit(w *wire) bool {
 	if p.file == nil {
 		return false
 	}
-	for len(p.wires) <= w.fd {
+	for len(p.wires) <= int(w.fd) {
 		p.wires = append(p.wires, nil)
 	}
 	p.wires[w.fd] = w

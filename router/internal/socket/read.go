@@ -119,7 +119,7 @@ func (w *wire) takeSoon(p []byte) (int, error) {
 // takeNow reads from the transport what is there, or returns errIdle.
 func (w *wire) takeNow(p []byte) (int, error) {
 	if !w.dry {
-		n, wait := recvNow(w.fd, p)
+		n, wait := recvNow(int(w.fd), p)
 		if n > 0 {
 			w.dry = n < len(p)
 			return n, nil

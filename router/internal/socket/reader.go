@@ -156,7 +156,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	h.socket = &Socket{}
 	w := &h.socket.wire
-	w.Conn, w.e, w.fd = c, h.e, descriptor(c)
+	w.Conn, w.e, w.fd = c, h.e, int32(descriptor(c))
 	if len(early) > 0 {
 		early = bytes.Clone(early)
 		w.early = &early

@@ -39,6 +39,13 @@ func descriptor(c net.Conn) int {
 	return fd
 }
 
+// keepLess lets the kernel keep n bytes in place of notSent.
+func keepLess(fd, n int) {
+	if fd >= 0 {
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notSentLowat, n) // fails on a Unix socket
+	}
+}
+
 // recvNow reads what is there, up to len(p) bytes. wait reports that there is
 // nothing yet; 0 without it is the end or an error, which the next Read meets.
 func recvNow(fd int, p []byte) (n int, wait bool) {

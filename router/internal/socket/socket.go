@@ -105,6 +105,27 @@ func (s *Socket) Send(ctx context.Context, p *consumer.Prepared) error {
 // *consumer.CloseError. It allocates nothing while the peer reads.
 func (s *Socket) Offer(p *consumer.Prepared) error { return s.wire.offer(s.frames(p)) }
 
+// TryOffer is Offer that leaves a connection open whose queue has no room: it
+// reports whether p was queued.
+func (s *Socket) TryOffer(p *consumer.Prepared) (bool, error) { return s.wire.tryOffer(s.frames(p)) }
+
+// AwaitRoom waits until at most a quarter of Options.MaxQueueBytes is queued. Its
+// error is ctx's or a *consumer.CloseError, as when the client reads nothing for
+// WriteTimeout.
+func (s *Socket) AwaitRoom(ctx context.Context) error {
+	for {
+		wait, err := s.wire.room()
+		if wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // frames returns p in the form that was agreed on with the client. The first of
 // a message's receivers that agreed to compression does it for all.
 func (s *Socket) frames(p *consumer.Prepared) []byte {

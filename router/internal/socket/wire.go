@@ -29,14 +29,15 @@ type wire struct {
 	verdict  *consumer.CloseError // why the connection ended; nothing is queued after it
 	e        *Engine              // constant
 	queued   int                  // bytes in queue and in flight
-	fd       int                  // for sendNow, recvNow and the poller; -1 is none
+	fd       int32                // for sendNow, recvNow and the poller; -1 is none
+	inFlight int32                // bytes that the flush goroutine is writing
 	deflates bool                 // compression was agreed on; constant
 	dead     bool                 // the transport is of no more use
 	partial  bool                 // queue begins with the rest of a frame
 	flushing bool                 // the flush goroutine runs, and owns the socket
 	polled   bool                 // the poller knows the descriptor
-	queue    [][]byte             // what the socket did not take
-	inFlight int                  // bytes that the flush goroutine is writing
+	queue    []piece              // what the socket did not take
+	places   *places              // of the values in queue; nil while there are none
 	parked   func()               // to be run when there is something to read; nil while somebody reads
 	drainBy  time.Duration        // when the queue of an ended connection must be gone
 	moved    chan struct{}        // closed when the queue gets shorter; nil while nobody waits
@@ -80,6 +81,34 @@ func (w *wire) offer(b []byte) error {
 	return nil
 }
 
+// tryOffer queues b, and reports false when there is no room.
+func (w *wire) tryOffer(b []byte) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict != nil {
+		return false, w.verdict
+	}
+	if !w.fits(len(b), w.e.opts.MaxQueueBytes) {
+		return false, nil
+	}
+	w.push(b)
+	return true, nil
+}
+
+// room returns nil when at most a quarter of the queue is used, or else a channel
+// that is closed when it is worth looking again.
+func (w *wire) room() (wait <-chan struct{}, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.verdict != nil {
+		return nil, w.verdict
+	}
+	if w.queued == 0 || w.fits(0, w.e.opts.MaxQueueBytes/4) {
+		return nil, nil
+	}
+	return w.waiter(), nil
+}
+
 // trySend queues b when it fits half of the queue. Otherwise it returns a
 // channel that is closed when it is worth trying again.
 func (w *wire) trySend(b []byte) (wait <-chan struct{}, err error) {
@@ -95,8 +124,15 @@ func (w *wire) trySend(b []byte) (wait <-chan struct{}, err error) {
 	return nil, nil
 }
 
-// fits reports whether n more bytes may be queued. mu is held.
-func (w *wire) fits(n, most int) bool { return w.queued == 0 || w.queued+n <= most }
+// leastPiece is what a piece of the queue counts at least. Without it a queue of
+// 1 MiB could be a quarter of a million messages of two bytes, which take 10 MB.
+const leastPiece = 64
+
+// fits reports whether n more bytes may be queued, in one more piece, where most
+// bytes may be. mu is held.
+func (w *wire) fits(n, most int) bool {
+	return w.queued == 0 || w.queued+n <= most && len(w.queue) < most/leastPiece
+}
 
 // waiter returns a channel that the next progress closes. mu is held.
 func (w *wire) waiter() <-chan struct{} {
@@ -118,15 +154,13 @@ func (w *wire) progress() {
 // is no verdict.
 func (w *wire) push(b []byte) {
 	if !w.flushing {
-		n := sendNow(w.fd, b)
+		n := sendNow(int(w.fd), b)
 		if n == len(b) {
 			return
 		}
 		b, w.partial = b[n:], n > 0
 	}
-	w.queue = append(w.queue, b)
-	w.queued += len(b)
-	w.startFlush()
+	w.enqueue(b, "")
 }
 
 // pushFront is push for a ping or a pong, which may overtake whole frames: a
@@ -140,8 +174,7 @@ func (w *wire) pushFront(b []byte) {
 	if w.partial {
 		at = 1
 	}
-	w.queue = slices.Insert(w.queue, at, b)
-	w.queued += len(b)
+	w.insert(at, b)
 }
 
 // Write queues one control frame of the library's, which reuses p. It never
@@ -248,10 +281,10 @@ func (w *wire) slow() {
 		keep = 1
 	}
 	clear(w.queue[keep:])
-	w.queue = w.queue[:keep]
-	w.queued = w.inFlight
-	for _, b := range w.queue {
-		w.queued += len(b)
+	w.queue, w.places = w.queue[:keep], nil
+	w.queued = int(w.inFlight)
+	for _, p := range w.queue {
+		w.queued += len(p.b)
 	}
 	w.end(&consumer.CloseError{Code: consumer.StatusSlowConsumer, Reason: "the client did not read what was sent to it"})
 	w.drainBy = w.e.now() + w.e.opts.CloseTimeout
@@ -262,7 +295,7 @@ func (w *wire) slow() {
 // held, and there is a verdict.
 func (w *wire) kill() {
 	w.dead = true
-	w.queue, w.queued, w.partial = nil, 0, false
+	w.queue, w.places, w.queued, w.partial = nil, nil, 0, false
 	w.SetDeadline(past)
 	w.progress()
 	w.unpark()

@@ -397,7 +397,7 @@ func TestOfferToVanishedPeer(t *testing.T) {
 	defer e.Close()
 	mine, theirs := tcpPair(t)
 	sock := &Socket{}
-	sock.wire.Conn, sock.wire.e, sock.wire.fd = mine, e, descriptor(mine)
+	sock.wire.Conn, sock.wire.e, sock.wire.fd = mine, e, int32(descriptor(mine))
 	theirs.SetLinger(0)
 	theirs.Close()
 	until(t, "Offer fails", func() bool {
