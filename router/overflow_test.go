@@ -317,7 +317,9 @@ func TestOverflowCloses(t *testing.T) {
 			t.Parallel()
 			m := openMarket(t, "p.ordinary", lines...)
 			slow := m.dial(t)
-			m.send(t, "p.ordinary", 1, 1500)
+			m.send(t, "p.ordinary", 1, 1)
+			slow.until(1, 1) // from now on messages are forwarded
+			m.send(t, "p.ordinary", 2, 1500)
 			for {
 				if _, err := slow.next(); err != nil {
 					if websocket.CloseStatus(err) != 4108 {
