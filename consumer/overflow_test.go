@@ -7,17 +7,17 @@ import (
 	"github.com/tideway-go/tideway/layer"
 )
 
-type tick struct {
+type ticker struct {
 	Symbol string `json:"symbol"`
 }
 
-func (tick) MessageType() string { return "tick" }
+func (ticker) MessageType() string { return "ticker" }
 
 // The longest pattern that covers a group says what happens.
 func TestOverflowRules(t *testing.T) {
 	table := Table(
 		Overflow[struct{}](">", Gap()),
-		Overflow[struct{}]("p.q.>", Latest(func(tick) string { return "" })),
+		Overflow[struct{}]("p.q.>", Latest(func(ticker) string { return "" })),
 		Overflow[struct{}]("p.>", Drop()),
 		Overflow[struct{}]("p.q.close", CloseSlow()),
 	).table
@@ -30,7 +30,7 @@ func TestOverflowRules(t *testing.T) {
 			t.Errorf("group %s: got %q, want %q", group, got, want)
 		}
 	}
-	if r := Table(Forward[struct{}, tick]()).table.rule("x"); r != nil {
+	if r := Table(Forward[struct{}, ticker]()).table.rule("x"); r != nil {
 		t.Errorf("without a line the rule is %v, want none", r)
 	}
 }
@@ -56,7 +56,7 @@ func TestOverflowMistakes(t *testing.T) {
 // The key is a value's alone; what has none is never replaced, also when the
 // key function panics.
 func TestLatestKey(t *testing.T) {
-	r := &rule{Policy: Latest(func(v tick) string {
+	r := &rule{Policy: Latest(func(v ticker) string {
 		if v.Symbol == "panic" {
 			panic("key")
 		}
@@ -70,18 +70,18 @@ func TestLatestKey(t *testing.T) {
 		m.Group = group
 		return &m
 	}
-	a := r.key(message("g", `{"type":"tick","symbol":"A"}`))
+	a := r.key(message("g", `{"type":"ticker","symbol":"A"}`))
 	for _, c := range []struct {
 		group, data string
 		same, none  bool
 	}{
-		{"g", `{"type":"tick","symbol":"A","price":2}`, true, false},
-		{"g", `{"type":"tick","symbol":"B"}`, false, false},
-		{"g", `{"type":"tick"}`, false, false},
-		{"h", `{"type":"tick","symbol":"A"}`, false, false},
+		{"g", `{"type":"ticker","symbol":"A","price":2}`, true, false},
+		{"g", `{"type":"ticker","symbol":"B"}`, false, false},
+		{"g", `{"type":"ticker"}`, false, false},
+		{"h", `{"type":"ticker","symbol":"A"}`, false, false},
 		{"g", `{"type":"other","symbol":"A"}`, false, true},
-		{"g", `{"type":"tick","symbol":1}`, false, true},
-		{"g", `{"type":"tick","symbol":"panic"}`, false, true},
+		{"g", `{"type":"ticker","symbol":1}`, false, true},
+		{"g", `{"type":"ticker","symbol":"panic"}`, false, true},
 	} {
 		got := r.key(message(c.group, c.data))
 		if (got == a) != c.same || (got == "") != c.none {
