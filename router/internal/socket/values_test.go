@@ -175,20 +175,21 @@ func dialWith(t *testing.T, s *server, extension string) *client {
 	return ask(t, c, offering(extension))
 }
 
-// Over real buffers, with a client that reads now and then: current at the end,
+// Over real buffers, with a client that begins to read late, and reads in jerks: current at the end,
 // and never back. Frames are cut anywhere here.
 func TestLatestOverTCP(t *testing.T) {
-	s := newServer(t, &Options{DeflateFrom: 100}, echo)
+	s := newServer(t, &Options{DeflateFrom: 100, WriteTimeout: patience}, echo)
 	for _, extension := range []string{"", "permessage-deflate"} {
 		cl := dialWith(t, s, extension)
 		sock := s.socket(t)
 		narrow(sock)
-		const keys, rounds = 20, 2000
+		const keys, rounds = 20, 1000
 		filler := strings.Repeat("0123456789", 50)
 		replaced := 0
 		got := map[string]int{}
-		reads := make(chan error, 1)
+		reads, begin := make(chan error, 1), make(chan struct{})
 		go func() {
+			<-begin
 			for done := 0; done < keys; {
 				_, p, err := cl.read()
 				if err != nil {
@@ -212,6 +213,9 @@ func TestLatestOverTCP(t *testing.T) {
 			reads <- nil
 		}()
 		for n := 1; n <= rounds; n++ {
+			if n == rounds/2 {
+				close(begin)
+			}
 			var batch []string
 			for k := range keys {
 				batch = append(batch, fmt.Sprintf("k%d=%d %s", k, n, filler))
