@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tideway-go/tideway/examples/chat/room"
+	quotes "github.com/tideway-go/tideway/examples/quotes/board"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 	"github.com/tideway-go/tideway/router"
@@ -47,7 +48,8 @@ func (p *program) demoCommand() *cobra.Command {
 		Short: "Serve a chat site, with a NATS server inside",
 		Long: `Demo serves a chat: the page at /, its sockets at /ws/chat/{room}/, /healthz and
 /readyz for probes, and the HTTP door for programs at /api/v1/. Whoever is in the room
-"lobby" is a member of the group "chat.lobby". A NATS server runs inside the program, unless --nats names
+"lobby" is a member of the group "chat.lobby". At /quotes/ is a board of prices that
+shows what slow clients get. A NATS server runs inside the program, unless --nats names
 another one; $NATS_URL does not count here.
 
 With --cluster-listen and --cluster-routes several demos are one site. An
@@ -199,7 +201,11 @@ func listen(addr, flag string) (net.Listener, error) {
 // serve serves the site until ctx ends.
 func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *layer.Layer, log *slog.Logger) error {
 	names := d.names(ln.Addr())
-	r, err := router.New(l, router.Table{"/ws/chat/{room}/{$}": room.Consumer}, &router.Options{Hosts: names, Origins: names, Logger: log})
+	market := quotes.New(l, log)
+	defer market.Close()
+	table := market.Routes()
+	table["/ws/chat/{room}/{$}"] = room.Consumer
+	r, err := router.New(l, table, &router.Options{Hosts: names, Origins: names, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -237,7 +243,8 @@ func (d *demo) names(addr net.Addr) []string {
 // site is what the demo serves.
 func (d *demo) site(r *router.Router, api http.Handler, l *layer.Layer) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/ws/", r)
+	mux.Handle("/ws/", quotes.SlowLinks(r))
+	mux.Handle("/quotes/", http.StripPrefix("/quotes", quotes.Page()))
 	mux.Handle("/api/v1/", api)
 	mux.Handle("/", room.Page())
 	mux.HandleFunc("GET /healthz", probe(func() error {
