@@ -28,6 +28,8 @@ type fault struct {
 	pull       func(*faultyLink, context.Context, string, layer.Limits) (*layer.Packet, error)
 	call       func(*faultyLink, context.Context, string, []byte) ([][]byte, error)
 	store      func(*faultyLink, string, *layer.Packet, *layer.Stamp) (layer.Stamp, bool, error)
+	state      func(l *faultyLink, key string) ([]byte, uint64, error)
+	setState   func(l *faultyLink, key string, value []byte, revision uint64) (bool, error)
 	close      func(*faultyLink, context.Context) error
 	oneNetwork bool // all networks are one
 }
@@ -130,6 +132,22 @@ func (l *faultyLink) Store(ctx context.Context, group string, p *layer.Packet, a
 		return l.f.store(l, group, p, after)
 	}
 	return l.Link.Store(ctx, group, p, after)
+}
+
+// State implements layer.Link.
+func (l *faultyLink) State(ctx context.Context, key string) ([]byte, uint64, error) {
+	if l.f.state != nil {
+		return l.f.state(l, key)
+	}
+	return l.Link.State(ctx, key)
+}
+
+// SetState implements layer.Link.
+func (l *faultyLink) SetState(ctx context.Context, key string, value []byte, revision uint64) (bool, error) {
+	if l.f.setState != nil {
+		return l.f.setState(l, key, value, revision)
+	}
+	return l.Link.SetState(ctx, key, value, revision)
 }
 
 // Close implements layer.Link.
@@ -313,6 +331,54 @@ var faults = []fault{
 				return layer.Stamp{}, false, layer.ErrConflict
 			}
 			return s, duplicate, err
+		}},
+	{name: "compares a state and sets it a moment later", caught: "one of those who change a state succeeds",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
+			_, now, err := l.Link.State(bg, key)
+			if err != nil || now != revision {
+				return false, err
+			}
+			time.Sleep(time.Millisecond)
+			if _, now, err = l.Link.State(bg, key); err != nil {
+				return false, err
+			}
+			return l.Link.SetState(bg, key, value, now)
+		}},
+	{name: "says that it set a state, though another was faster", caught: "one of those who change a state succeeds",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
+			_, err := l.Link.SetState(bg, key, value, revision)
+			return true, err
+		}},
+	{name: "does not compare states", caught: "a state is what was set last",
+		setState: func(l *faultyLink, key string, value []byte, _ uint64) (bool, error) {
+			_, now, err := l.Link.State(bg, key)
+			if err != nil {
+				return false, err
+			}
+			return l.Link.SetState(bg, key, value, now)
+		}},
+	{name: "keeps one state for all", caught: "a state is what was set last",
+		state: func(l *faultyLink, _ string) ([]byte, uint64, error) { return l.Link.State(bg, "all") },
+		setState: func(l *faultyLink, _ string, value []byte, revision uint64) (bool, error) {
+			return l.Link.SetState(bg, "all", value, revision)
+		}},
+	{name: "shows a state as it was a moment ago", caught: "a state is what was set last",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
+			old, was, err := l.Link.State(bg, key)
+			if err != nil {
+				return false, err
+			}
+			set, err := l.Link.SetState(bg, key, value, revision)
+			if set {
+				l.f.late.Store(key, func() ([]byte, uint64, error) { return old, was, nil })
+			}
+			return set, err
+		},
+		state: func(l *faultyLink, key string) ([]byte, uint64, error) {
+			if was, ok := l.f.late.LoadAndDelete(key); ok {
+				return was.(func() ([]byte, uint64, error))()
+			}
+			return l.Link.State(bg, key)
 		}},
 	{name: "delivers after Close", caught: "nothing is delivered after Close",
 		close: func(l *faultyLink, ctx context.Context) error {

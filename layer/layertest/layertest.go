@@ -80,7 +80,7 @@ func (r row) try(tb testing.TB, network Network, o *Options) {
 
 // rows are the whole suite.
 func rows() []row {
-	return slices.Concat(messageRows, channelRows, sharedRows, groupRows, durableRows, queueRows, workRows, flowRows, expiryRows, lifeRows, presenceRows)
+	return slices.Concat(messageRows, channelRows, sharedRows, groupRows, durableRows, stateRows, queueRows, workRows, flowRows, expiryRows, lifeRows, presenceRows)
 }
 
 // wait is how long a row waits for what must come.
