@@ -84,7 +84,13 @@ type station struct {
 
 func newStation(t testing.TB, bus layer.Bus, table router.Table, opts *router.Options) *station {
 	t.Helper()
-	l, err := layer.New(bus, &layer.Options{Groups: []layer.Retention{{Pattern: "job.>", Messages: 1000, Age: time.Hour}}})
+	return keepingStation(t, bus, table, opts, time.Hour)
+}
+
+// keepingStation is a station that keeps messages for so long.
+func keepingStation(t testing.TB, bus layer.Bus, table router.Table, opts *router.Options, age time.Duration) *station {
+	t.Helper()
+	l, err := layer.New(bus, &layer.Options{Groups: []layer.Retention{{Pattern: "job.>", Messages: 1000, Age: age}}})
 	if err != nil {
 		t.Fatal(err)
 	}
