@@ -45,12 +45,13 @@ func (p *program) demoCommand() *cobra.Command {
 	d := &demo{program: p}
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Serve a chat site, with a NATS server inside",
+		Short: "Serve a chat and a rollout, with a NATS server inside",
 		Long: `Demo serves a chat: the page at /, its sockets at /ws/chat/{room}/, /healthz and
 /readyz for probes, and the HTTP door for programs at /api/v1/. Whoever is in the room
 "lobby" is a member of the group "chat.lobby". At /quotes/ is a board of prices that
-shows what slow clients get. A NATS server runs inside the program, unless --nats names
-another one; $NATS_URL does not count here.
+shows what slow clients get. At /rollout/ operators update simulated game servers, and
+everybody who is logged in watches. A NATS server runs inside the program, unless --nats
+names another one; $NATS_URL does not count here.
 
 With --cluster-listen and --cluster-routes several demos are one site. An
 interrupt or SIGTERM ends it: sockets are told to come back, requests finish.`,
@@ -64,6 +65,7 @@ interrupt or SIGTERM ends it: sockets are told to come back, requests finish.`,
 		RunE: func(c *cobra.Command, _ []string) error { return d.run(c.Context(), c) },
 	}
 	d.register(c)
+	c.AddCommand(p.gameServersCommand())
 	return c
 }
 
@@ -114,12 +116,15 @@ func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 		return d.server.explain(err)
 	}
 	defer func() { err = errors.Join(err, closeWithin(ctx, bus.Close)) }()
-	l, err := layer.New(bus, &layer.Options{Groups: d.retentions(), Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, Logger: log})
+	l, keeps, err := d.open(ctx, bus, log)
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeWithin(ctx, l.Close)) }()
-	return d.serve(ctx, ln, bus, l, log)
+	return d.serve(ctx, ln, bus, l, keeps, log)
 }
 
 // closeWithin gives something that is closed leaveTimeout.
@@ -198,14 +203,15 @@ func listen(addr, flag string) (net.Listener, error) {
 	return nil, fmt.Errorf("cannot listen on %s: %w; choose another address with %s", addr, err, flag)
 }
 
-// serve serves the site until ctx ends.
-func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *layer.Layer, log *slog.Logger) error {
+// serve serves the site until ctx ends. With keeps, rollouts are a part of it.
+func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *layer.Layer, keeps bool, log *slog.Logger) (err error) {
 	names := d.names(ln.Addr())
 	market := quotes.New(l, log)
 	defer market.Close()
 	table := market.Routes()
 	table["/ws/chat/{room}/{$}"] = room.Consumer
-	r, err := router.New(l, table, &router.Options{Hosts: names, Origins: names, Logger: log})
+	opts := &router.Options{Hosts: names, Origins: names, Logger: log}
+	r, err := router.New(l, table, opts)
 	if err != nil {
 		return err
 	}
@@ -213,14 +219,27 @@ func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *
 	if err != nil {
 		return err
 	}
+	mux, parts := d.site(r, api, l), []router.Part{r, api}
+	d.greet(ln.Addr(), bus)
+	if keeps {
+		ctx, stop := context.WithCancel(ctx) // the worker ends with the site, whatever ends that
+		updates, err := d.startRollout(ctx, l, opts)
+		if err != nil {
+			stop()
+			return err
+		}
+		defer func() { stop(); err = errors.Join(err, updates.end()) }()
+		updates.mount(mux)
+		updates.greet(d, d.pageHost(ln.Addr()))
+		parts = append(parts, updates.site.Router())
+	}
 	srv := &http.Server{
-		Handler:     d.site(r, api, l),
+		Handler:     mux,
 		IdleTimeout: 2 * time.Minute,
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	d.greet(ln.Addr(), bus)
 	defer context.AfterFunc(ctx, func() { d.note("draining: sockets are told to come back; a second interrupt ends at once") })()
-	return router.Serve(ctx, srv, ln, r, api)
+	return router.Serve(ctx, srv, ln, parts...)
 }
 
 // names are those by which browsers may address the site, nil for those of this
@@ -240,8 +259,8 @@ func (d *demo) names(addr net.Addr) []string {
 	return append(names, "localhost", "127.0.0.1", "[::1]")
 }
 
-// site is what the demo serves.
-func (d *demo) site(r *router.Router, api http.Handler, l *layer.Layer) http.Handler {
+// site is what the demo serves beside rollouts.
+func (d *demo) site(r *router.Router, api http.Handler, l *layer.Layer) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", quotes.SlowLinks(r))
 	mux.Handle("/quotes/", http.StripPrefix("/quotes", quotes.Page()))

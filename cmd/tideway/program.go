@@ -82,7 +82,7 @@ func (p *program) report(cmd *cobra.Command, err error) int {
 // withoutPackages takes the names of packages out of the library's errors: they
 // help somebody who reads the code.
 func withoutPackages(text string) string {
-	return strings.NewReplacer("layer: ", "", "job: ", "", "natsbus: ", "", "router: ", "").Replace(text)
+	return strings.NewReplacer("layer: ", "", "job: ", "", "natsbus: ", "", "router: ", "", "fleet: ", "", "gameserver: ", "").Replace(text)
 }
 
 // note prints a line for the human at the terminal.

@@ -94,7 +94,7 @@ func Retry(ctx context.Context, l *layer.Layer, id, by string) (string, error) {
 	}
 	by = clip(by, maxName)
 	next, err := Submit(ctx, l, s.Kind, s.Payload, &SubmitOptions{
-		Key: "retry of " + id, By: by, Targets: left, Attempts: s.Attempts, Timeout: s.timeout(), retryOf: id,
+		Key: "retry of " + id, Title: s.Title, By: by, Targets: left, Attempts: s.Attempts, Timeout: s.timeout(), retryOf: id,
 	})
 	if err != nil {
 		return next, err

@@ -15,6 +15,7 @@ import (
 type Summary struct {
 	ID        string    `json:"id"`
 	Kind      string    `json:"kind"`
+	Title     string    `json:"title,omitempty"`
 	State     State     `json:"state"`
 	By        string    `json:"by,omitempty"`
 	Targets   int       `json:"targets,omitempty"`
@@ -29,7 +30,7 @@ func (Summary) MessageType() string { return "job.index" }
 
 func (s *Status) summary() Summary {
 	return Summary{
-		ID: s.ID, Kind: s.Kind, State: s.State, By: s.By, Targets: len(s.Targets), Error: clip(s.Error, maxName),
+		ID: s.ID, Kind: s.Kind, Title: s.Title, State: s.State, By: s.By, Targets: len(s.Targets), Error: clip(s.Error, maxName),
 		RetryOf: s.RetryOf, Submitted: s.Submitted, Ended: s.Ended,
 	}
 }

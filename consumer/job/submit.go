@@ -19,6 +19,7 @@ type Submission struct {
 	ID      string          `json:"id"`
 	Kind    string          `json:"kind"`
 	Key     string          `json:"key,omitempty"`
+	Title   string          `json:"title,omitempty"`
 	By      string          `json:"by,omitempty"`
 	Payload json.RawMessage `json:"payload,omitempty"`
 	Targets []string        `json:"targets,omitempty"`
@@ -45,6 +46,10 @@ type SubmitOptions struct {
 	// for as long as the job is kept. At most 255 bytes. Default: every Submit
 	// makes a job.
 	Key string
+
+	// Title says in a few words what the job is about, for those who look at a
+	// list of jobs. At most 255 bytes. Default none.
+	Title string
 
 	// By is who submits, for the audit trail. At most 255 bytes.
 	By string
@@ -133,7 +138,7 @@ func (o *SubmitOptions) submission(kind string, payload any) (*Submission, error
 		return nil, &OptionError{strings.TrimPrefix(err.Error(), "job: ")}
 	}
 	s := &Submission{
-		ID: idOf(kind, o.Key), Kind: kind, Key: o.Key, By: o.By, Payload: data, Targets: o.Targets,
+		ID: idOf(kind, o.Key), Kind: kind, Key: o.Key, Title: o.Title, By: o.By, Payload: data, Targets: o.Targets,
 		Attempts: o.Attempts, Timeout: o.Timeout.Milliseconds(), RetryOf: o.retryOf, Submitted: time.Now().UTC(),
 	}
 	if o.Delay > 0 {
@@ -159,8 +164,8 @@ func (o *SubmitOptions) submission(kind string, payload any) (*Submission, error
 		return nil, badOption("Attempts is %d; want 1 to %d", o.Attempts, mostAttempts)
 	case o.Timeout < 0 || o.Delay < 0:
 		return nil, badOption("Timeout or Delay is less than 0")
-	case len(o.Key) > maxName || len(o.By) > maxName:
-		return nil, badOption("Key or By has more than %d bytes", maxName)
+	case len(o.Key) > maxName || len(o.Title) > maxName || len(o.By) > maxName:
+		return nil, badOption("Key, Title or By has more than %d bytes", maxName)
 	}
 	return s, nil
 }

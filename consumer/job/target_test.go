@@ -90,7 +90,7 @@ func TestStopAfterFailures(t *testing.T) {
 			}
 			return nil
 		}, &job.EachOptions{Concurrency: 1, StopAfter: 2}), nil)
-		id := submit(t, l, "update", &job.SubmitOptions{Targets: servers(40), By: "ann"})
+		id := submit(t, l, "update", &job.SubmitOptions{Targets: servers(40), By: "ann", Title: "all servers"})
 		s := verdict(t, l, id, job.StateFailed)
 		if want := "2 of 40 targets failed: server-06, server-07; 32 were not begun"; s.Error != want {
 			t.Errorf("got %q, want %q", s.Error, want)
@@ -108,7 +108,7 @@ func TestStopAfterFailures(t *testing.T) {
 			t.Errorf("a second Retry: got %s, %v, want %s", again, err, next)
 		}
 		n := verdict(t, l, next, job.StateFailed)
-		if n.RetryOf != id || len(n.Targets) != 34 || n.Targets[0] != "server-06" || n.By != "bob" || string(n.Payload) != string(s.Payload) {
+		if n.RetryOf != id || len(n.Targets) != 34 || n.Targets[0] != "server-06" || n.By != "bob" || n.Title != "all servers" || string(n.Payload) != string(s.Payload) {
 			t.Errorf("the new job: %+v", n.Submission)
 		}
 		if s, err := job.Get(t.Context(), l, id); err != nil || s.RetriedAs != next || s.RetriedBy != "bob" || s.State != job.StateFailed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // startBrowser runs Chromium with a fresh profile and returns a context for
 // windows. It talks to nothing but the pages that a test opens.
-func startBrowser(t *testing.T) context.Context {
+func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	opts := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath("/usr/bin/chromium"),
@@ -23,7 +24,7 @@ func startBrowser(t *testing.T) context.Context {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-gpu", true),
 	)
-	alloc, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
+	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(cancel)
@@ -35,8 +36,9 @@ func startBrowser(t *testing.T) context.Context {
 
 // window is one window of a browser, with storage and cookies of its own.
 type window struct {
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	close context.CancelFunc
 
 	mu       sync.Mutex // guards problems
 	problems []string   // errors and warnings of its console
@@ -57,11 +59,11 @@ func (w *window) another(url string) *window {
 
 func newWindow(t *testing.T, parent context.Context, url string, opts ...chromedp.ContextOption) *window {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(parent, append(opts, chromedp.WithNewWindow(true))...)
+	ctx, end := chromedp.NewContext(parent, append(opts, chromedp.WithNewWindow(true))...)
+	t.Cleanup(end)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
-	t.Cleanup(cancel)
-	w := &window{t: t, ctx: ctx}
+	w := &window{t: t, ctx: ctx, close: end}
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -105,10 +107,18 @@ func eval[T any](w *window, expression string) T {
 // quiet fails the test if the page complained in its console.
 func (w *window) quiet() {
 	w.t.Helper()
+	w.quietBut()
+}
+
+// quietBut is quiet, but for complaints that contain one of the texts.
+func (w *window) quietBut(texts ...string) {
+	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.problems {
-		w.t.Errorf("the browser's console: %s", p)
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(p, text) }) {
+			w.t.Errorf("the browser's console: %s", p)
+		}
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"image/color"
 	"image/draw"
 	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,7 +148,8 @@ func (w *window) shows(n int) {
 // screenshot takes a picture of the window, once all in it has come to rest.
 func (w *window) screenshot() image.Image {
 	w.t.Helper()
-	rest := chromedp.Evaluate[bool](`Promise.all(document.getAnimations().map((a) => a.finished)).then(() => true)`, chromedp.EvalAwaitPromise)
+	rest := chromedp.Evaluate[bool](`Promise.all(document.getAnimations().filter((a) => isFinite(a.effect.getComputedTiming().activeDuration))
+		.map((a) => a.finished.catch(() => {}))).then(() => true)`, chromedp.EvalAwaitPromise)
 	if _, err := chromedp.Run(w.ctx, rest); err != nil {
 		w.t.Fatal(err)
 	}
@@ -183,10 +186,36 @@ func keep(t *testing.T, name string, pictures ...image.Image) {
 	}
 	var text bytes.Buffer
 	small := png.Encoder{CompressionLevel: png.BestCompression}
-	if err := small.Encode(&text, all); err != nil {
+	if err := small.Encode(&text, fewColors(all)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// fewColors returns the picture in its 256 most frequent colors, which is a
+// third of the bytes.
+func fewColors(picture *image.RGBA) *image.Paletted {
+	count := map[color.RGBA]int{}
+	for y := range picture.Rect.Dy() {
+		for x := range picture.Rect.Dx() {
+			count[picture.RGBAAt(x, y)]++
+		}
+	}
+	frequent := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int { return count[b] - count[a] })
+	few := image.NewPaletted(picture.Rect, nil)
+	for _, c := range frequent[:min(len(frequent), 256)] {
+		few.Palette = append(few.Palette, c)
+	}
+	nearest := map[color.RGBA]uint8{}
+	for c := range count {
+		nearest[c] = uint8(few.Palette.Index(c))
+	}
+	for y := range picture.Rect.Dy() {
+		for x := range picture.Rect.Dx() {
+			few.SetColorIndex(x, y, nearest[picture.RGBAAt(x, y)])
+		}
+	}
+	return few
 }

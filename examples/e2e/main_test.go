@@ -12,7 +12,7 @@ const root = "../.."
 
 // The programs under test, built once, with the race detector if the tests have
 // it.
-var tideway, notify, lineServer string
+var tideway, notify, rollout, lineServer string
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(natsServerEnv); addr != "" {
@@ -36,7 +36,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 
-	for program, folder := range map[*string]string{&tideway: "./cmd/tideway", &notify: "./examples/notify", &lineServer: "./router/clientjs/test/server"} {
+	for program, folder := range map[*string]string{&tideway: "./cmd/tideway", &notify: "./examples/notify", &rollout: "./examples/rollout", &lineServer: "./router/clientjs/test/server"} {
 		*program = filepath.Join(dir, filepath.Base(folder))
 		args := []string{"build", "-o", *program}
 		if raceEnabled {

@@ -36,8 +36,9 @@ var (
 )
 
 // startNGINX runs nginx before the site at backend. patience, unless it is "",
-// takes the place of each proxy_read_timeout.
-func startNGINX(t *testing.T, backend, patience string) *nginx {
+// takes the place of each proxy_read_timeout. More are directives beside the
+// servers.
+func startNGINX(t *testing.T, backend, patience string, more ...string) *nginx {
 	t.Helper()
 	dir := t.TempDir()
 	n := &nginx{addr: freeAddr(t), client: certificate(t, dir)}
@@ -65,7 +66,7 @@ func startNGINX(t *testing.T, backend, patience string) *nginx {
 		t.Fatalf("docs/deploy.md has another port than 443, or another backend than 127.0.0.1:8000:\n%s", servers)
 	}
 	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, servers), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, servers, strings.Join(more, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command(t, dir, "", "nginx", "-t", "-q", "-e", "stderr", "-c", conf)
@@ -90,6 +91,7 @@ worker_processes 2;
 pid %[1]s/nginx.pid;
 error_log stderr notice;
 events {}
+%[3]s
 http {
 	access_log off;
 	client_body_temp_path %[1]s/body;
