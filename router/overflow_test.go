@@ -317,9 +317,14 @@ func TestOverflowCloses(t *testing.T) {
 			t.Parallel()
 			m := openMarket(t, "p.ordinary", lines...)
 			slow := m.dial(t)
+			good := m.dial(t)
 			m.send(t, "p.ordinary", 1, 1)
 			slow.until(1, 1) // from now on messages are forwarded
-			m.send(t, "p.ordinary", 2, 1500)
+			good.until(1, 1)
+			for n := 2; n < 1500; n += 10 {
+				m.send(t, "p.ordinary", n, n+9)
+				good.until(n+9, 1)
+			}
 			for {
 				if _, err := slow.next(); err != nil {
 					if websocket.CloseStatus(err) != 4108 {
