@@ -32,7 +32,7 @@ func (price) MessageType() string { return "price" }
 // bySymbol is all that is Latest here.
 func bySymbol() consumer.Policy { return consumer.Latest(func(p price) string { return p.Symbol }) }
 
-const slowPatience = time.Minute
+const slowPatience = 2 * time.Minute
 
 // market is a server whose clients get prices, in the groups p.ordinary and
 // d.durable.
@@ -55,7 +55,7 @@ func openMarket(t *testing.T, group string, lines ...consumer.Handler[struct{}])
 		Connect: func(_ *struct{}, ctx context.Context, c *consumer.Conn) error {
 			return c.GroupAdd(ctx, group)
 		},
-	}}, &router.Options{Limits: router.Limits{QueueBytes: 64 << 10}})
+	}}, &router.Options{Limits: router.Limits{QueueBytes: 64 << 10, WriteTimeout: 10 * time.Minute}})
 	if err != nil {
 		t.Fatal(err)
 	}
