@@ -117,6 +117,14 @@ func (c *Conn) afterEnd(err error) error {
 	return err
 }
 
+// InGroup reports whether the connection is a member of a group that it joined
+// itself, or is about to be.
+func (c *Conn) InGroup(group string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.groups, group)
+}
+
 // GroupSend sends to a group, of which the connection need not be a member. See
 // [layer.Layer.GroupSend].
 func (c *Conn) GroupSend(ctx context.Context, group string, p layer.Payload) error {

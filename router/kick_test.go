@@ -24,10 +24,16 @@ func TestKick(t *testing.T) {
 		{router.Kick{User: "ann", Session: "1"}, []string{"ann 1 on node 1", "ann 1 on node 2"}, 4003, "closed by an operator"},
 		{router.Kick{Session: "3", Code: 4101, Reason: "log in again"}, []string{"bob 3 on node 2", " 3 on node 1"}, 4101, "log in again"},
 		{router.Kick{User: "eve"}, nil, 0, ""},
+		{router.Kick{Group: "of.2"}, []string{"ann 2 on node 1"}, 4003, "closed by an operator"},
+		{router.Kick{User: "bob", Group: "of.3"}, []string{"bob 3 on node 2"}, 4003, "closed by an operator"},
+		{router.Kick{Group: "of.nobody"}, nil, 0, ""},
 	} {
 		t.Run(fmt.Sprintf("%+v", test.kick), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				table, opts := router.Table{"/": consumer.Type[struct{}]{}}, &router.Options{Authenticate: &byHeader{}}
+				table := router.Table{"/": consumer.Type[struct{}]{Connect: func(_ *struct{}, ctx context.Context, c *consumer.Conn) error {
+					return c.GroupAdd(ctx, "of."+c.User().Session)
+				}}}
+				opts := &router.Options{Authenticate: &byHeader{}}
 				one := open(t, table, opts)
 				two := join(t, one.bus, table, opts)
 				clients := map[string]*consumertest.Client{}

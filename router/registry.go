@@ -193,11 +193,11 @@ func (g *registry) gone() {
 
 // close ends all connections of a user, or with "" of everybody, that match, and
 // returns how many there were: also those whose Connect has yet to begin.
-func (g *registry) close(user string, match func(consumer.User) bool, e *consumer.CloseError) (n int) {
+func (g *registry) close(user string, match func(*connection) bool, e *consumer.CloseError) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.of(user) {
-		if match(c.who()) {
+		if match(c) {
 			c.close(e)
 			n++
 		}

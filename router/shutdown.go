@@ -37,7 +37,7 @@ func (r *Router) Ready() error {
 func (r *Router) Shutdown(ctx context.Context) error {
 	r.conns.drain()
 	r.turns.close()
-	everybody := func(consumer.User) bool { return true }
+	everybody := func(*connection) bool { return true }
 	r.conns.close("", everybody, &consumer.CloseError{Code: consumer.StatusServiceRestart, Reason: "the server restarts; come back in a moment"})
 	var err error
 	select {

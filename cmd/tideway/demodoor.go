@@ -39,7 +39,7 @@ func (d *demo) door(l *layer.Layer, log *slog.Logger) (*httpapi.API, error) {
 		Keys:   []httpapi.Key{{Name: "demo", Secret: d.apiKey, Scopes: []string{"*"}}},
 		Logger: log,
 		Disconnect: func(ctx context.Context, k httpapi.Kick) (int, error) {
-			return router.Kick{User: k.User, Session: k.Session, Code: consumer.StatusCode(k.Code), Reason: k.Reason}.Do(ctx, l)
+			return router.Kick{User: k.User, Session: k.Session, Group: k.Group, Code: consumer.StatusCode(k.Code), Reason: k.Reason}.Do(ctx, l)
 		},
 	})
 }

@@ -17,10 +17,10 @@ func (p *program) kickCommand() *cobra.Command {
 	var k router.Kick
 	var code int
 	c := &cobra.Command{
-		Use:   "kick --user USER | --session SESSION",
-		Short: "Close the connections of a user or a session, on every node",
-		Long: `Kick closes the connections of a user, or of one session, in every process of
-the site, and prints how many there were. What the user may do afterwards is
+		Use:   "kick --user USER | --session SESSION | --group GROUP",
+		Short: "Close the connections of a user, a session or a group, on every node",
+		Long: `Kick closes the connections of a user, of one session or in a group, in every
+process of the site, and prints how many there were. What the user may do afterwards is
 for the site's authentication to decide: revoke the credentials first.`,
 		Example: `  tideway kick --user ann
   tideway kick --session 3f9c1a --reason "logged out elsewhere" --code 4001`,
@@ -35,7 +35,8 @@ for the site's authentication to decide: revoke the credentials first.`,
 	}
 	f := c.Flags()
 	f.StringVar(&k.User, "user", "", "`ID` of the user")
-	f.StringVar(&k.Session, "session", "", "`ID` of the session; with --user, both must match")
+	f.StringVar(&k.Session, "session", "", "`ID` of the session")
+	f.StringVar(&k.Group, "group", "", "`name` of a group that they are in; of several flags, all must match")
 	f.StringVar(&k.Reason, "reason", "", "`text` for the client (default \"closed by an operator\")")
 	f.IntVar(&code, "code", int(consumer.StatusForbidden), "close `code` for the client")
 	return c
@@ -50,8 +51,8 @@ var kickCodes = []consumer.StatusCode{
 // and 7.4.2).
 func checkKick(k router.Kick) error {
 	switch {
-	case k.User == "" && k.Session == "":
-		return usagef("whom? give --user or --session")
+	case k.User == "" && k.Session == "" && k.Group == "":
+		return usagef("whom? give --user, --session or --group")
 	case len(k.Reason) > 123:
 		return usagef("--reason has %d bytes; a close frame has room for 123", len(k.Reason))
 	case !slices.Contains(kickCodes, k.Code) && (k.Code < 3000 || k.Code > 4999):

@@ -13,7 +13,7 @@
 //	GET    /api/v1/groups/{group}/members       who is present in a group
 //	POST   /api/v1/groups/{group}/tokens        a token for a page that reads the group
 //	POST   /api/v1/channels/{channel}/messages  send a message to a channel or a queue
-//	POST   /api/v1/disconnect                   close the connections of a user or a session
+//	POST   /api/v1/disconnect                   close the connections of a user, session or group
 //
 // docs/reference/http.md has the bodies and the codes of errors. [API.Handle] adds
 // routes of one's own, with the same keys, limits and errors; package jobapi does so

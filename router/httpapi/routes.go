@@ -131,11 +131,12 @@ func enqueueOptions(r *http.Request) (*layer.EnqueueOptions, error) {
 type Kick struct {
 	User    string `json:"user"`
 	Session string `json:"session"`
+	Group   string `json:"group"`
 	Code    int    `json:"code"`
 	Reason  string `json:"reason"`
 }
 
-// disconnect closes the connections of a user or a session.
+// disconnect closes the connections of a user, a session or a group.
 func (a *API) disconnect(w http.ResponseWriter, r *http.Request, c *Caller) error {
 	if err := c.May(Disconnect, ""); err != nil {
 		return err
@@ -163,8 +164,8 @@ const kickTimeout = 10 * time.Second
 // check finds what no close frame can say (RFC 6455, sections 5.5 and 7.4.2).
 func (k *Kick) check() error {
 	switch {
-	case k.User == "" && k.Session == "":
-		return Errorf(http.StatusBadRequest, "body", "whom? give a user or a session")
+	case k.User == "" && k.Session == "" && k.Group == "":
+		return Errorf(http.StatusBadRequest, "body", "whom? give a user, a session or a group")
 	case len(k.Reason) > 123:
 		return Errorf(http.StatusBadRequest, "body", "the reason has %d bytes; a close frame has room for 123", len(k.Reason))
 	case k.Code != 0 && k.Code != 1000 && k.Code != 1008 && k.Code != 1012 && k.Code != 1013 && (k.Code < 3000 || k.Code > 4999):
