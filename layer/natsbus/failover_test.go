@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -275,11 +274,11 @@ func disturb(t *testing.T, nodes []*node, watcher *natsbus.Bus, stream string, k
 		}
 		if i < freezes {
 			n := leader()
-			if err := n.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			if err := freeze(n.cmd.Process); err != nil {
 				t.Fatal(err)
 			}
 			more(100)
-			if err := n.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			if err := thaw(n.cmd.Process); err != nil {
 				t.Fatal(err)
 			}
 			more(100)
