@@ -124,6 +124,10 @@ type join struct {
 	behind  *layer.Message
 	dropped int64
 
+	// since is the place behind which the connection has been a member; zero when
+	// it is not known.
+	since layer.Position
+
 	// floor is how far the client has got when held ends. The process may lag
 	// behind it, so up to there what arrives is a double.
 	floor layer.Position
@@ -179,8 +183,10 @@ func (c *Conn) joined(j *join) {
 	if j == nil {
 		return
 	}
+	since, _ := c.setup.Layer.Seen(j.group)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	j.since = since
 	f := c.flow
 	if f.joins[j.group] != j {
 		return // discarded meanwhile

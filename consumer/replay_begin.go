@@ -67,9 +67,10 @@ func (r *replayer) jump(ctx context.Context, reason layer.GapReason) error {
 	return err
 }
 
-// newcomer begins where the options say.
+// newcomer begins where the options say, but never behind a message that came
+// since it is a member: whoever waited for the join counts on those.
 func (r *replayer) newcomer(ctx context.Context) error {
-	o := r.j.opts
+	o, since := r.j.opts, r.j.since
 	switch {
 	case o != nil && o.FromStart:
 		return r.replay(ctx, layer.Position{}, outcomeLive)
@@ -78,13 +79,19 @@ func (r *replayer) newcomer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.replay(ctx, from, outcomeLive)
+		if since.IsZero() || !from.Reaches(since) {
+			return r.replay(ctx, from, outcomeLive)
+		}
+		err = r.replay(ctx, since, outcomeLive)
+		if gap, ok := errors.AsType[*layer.GapError](err); ok && !r.told {
+			return r.jump(ctx, gap.Reason)
+		}
+		return err
+	case since.IsZero():
+		return r.jump(ctx, layer.GapLink)
 	}
-	at, err := r.layer.Position(ctx, r.j.group)
-	if err == nil {
-		r.joined(joinedFrame{Outcome: outcomeLive}, at)
-	}
-	return err
+	r.joined(joinedFrame{Outcome: outcomeLive}, since)
+	return nil
 }
 
 // replay tells the client what follows from, and sends it.

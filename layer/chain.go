@@ -192,6 +192,21 @@ func (c *chain) shrank(tail, seen uint64) bool {
 	return tail < seen && (tail > 0 || time.Since(c.arrived) < surely(c.age))
 }
 
+// at returns the place behind the newest message that was seen or is known to be
+// stored. ok is false while that is not known.
+func (c *chain) at() (p Position, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	newest := max(c.seen, c.target)
+	switch {
+	case c.epoch == 0:
+		return Position{}, false
+	case newest == 0, newest == c.seen && time.Since(c.arrived) >= surely(c.age):
+		return c.place(), true // what was seen may have grown too old
+	}
+	return Position{epoch: c.epoch, sequence: newest}, true
+}
+
 // anchor makes the tail what was seen, so that the first message after a join is
 // checked like all others. Without an answer the first news of the group tells
 // the members of a gap: what was sent before it may be lost.

@@ -32,6 +32,23 @@ func (l *Layer) Position(ctx context.Context, group string) (Position, error) {
 	return tail.position(), nil
 }
 
+// Seen returns the place in a durable group that this process has got to: the
+// members that the group has here when Seen is called get every message behind it.
+// So whoever calls it between a GroupAdd and whatever waits for that GroupAdd knows
+// from where on the new member has all. It asks nobody and never waits. ok is
+// false where the group has no members here or is not durable, and while it is not
+// known where the group stood when the first one joined; they are then told of a
+// gap.
+func (l *Layer) Seen(group string) (at Position, ok bool) {
+	l.mu.RLock()
+	g := l.groups[Subscription{Group: group}.key()]
+	l.mu.RUnlock()
+	if g == nil || g.chain == nil {
+		return Position{}, false
+	}
+	return g.chain.at()
+}
+
 // tail returns the stamp of the newest message, and the group's policy.
 func (l *Layer) tail(ctx context.Context, group string) (Stamp, *Retention, error) {
 	if err := CheckGroup(group); err != nil {
