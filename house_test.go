@@ -118,8 +118,8 @@ var rules = []rule{
 		func(imp string, _ bool) bool { return !within(imp, "github.com/coder/websocket") },
 	},
 	{
-		"only natsbus, the tickets, the programs and the examples import NATS",
-		func(f string) bool { return !within(f, "layer/natsbus", "router/auth/ticket", "cmd", "examples") },
+		"only natsbus, the programs and the examples import NATS",
+		func(f string) bool { return !within(f, "layer/natsbus", "cmd", "examples") },
 		func(imp string, _ bool) bool { return !strings.HasPrefix(imp, "github.com/nats-io/") },
 	},
 	{

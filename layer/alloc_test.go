@@ -39,7 +39,7 @@ func (d *direct) State(context.Context, string) ([]byte, uint64, error) {
 	return d.state, uint64(min(len(d.state), 1)), nil
 }
 
-func (d *direct) SetState(_ context.Context, _ string, value []byte, _ uint64) (bool, error) {
+func (d *direct) SetState(_ context.Context, _ string, value []byte, _ uint64, _ time.Duration) (bool, error) {
 	d.state = value
 	return true, nil
 }

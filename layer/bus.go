@@ -100,13 +100,16 @@ type Link interface {
 	Last(ctx context.Context, group string) (Stamp, error)
 
 	// State returns what the network keeps under key, a name with periods, and its
-	// revision: nil and 0 when there is nothing. It never lags.
+	// revision: nil when there is nothing, and 0 when there was nothing lately. It
+	// never lags.
 	State(ctx context.Context, key string) (value []byte, revision uint64, err error)
 
 	// SetState puts value under key if the revision there is still that one, 0
-	// meaning that there is nothing yet, and reports whether it did. The value
-	// outlives all processes, as durable groups do.
-	SetState(ctx context.Context, key string, value []byte, revision uint64) (set bool, err error)
+	// meaning that there is nothing yet, and reports whether it did. A value of nil
+	// takes away what is there. The value outlives all processes, as durable groups do, for
+	// the given age, which is in whole seconds and may be exceeded by one; 0 is for
+	// ever.
+	SetState(ctx context.Context, key string, value []byte, revision uint64, age time.Duration) (set bool, err error)
 
 	QueueLink
 

@@ -214,7 +214,7 @@ func (l *Layer) loadKeys(ctx context.Context) error {
 			return err
 		}
 		var s sharedKeys
-		if revision > 0 {
+		if raw != nil {
 			if err := json.Unmarshal(raw, &s); err != nil {
 				return &MessageError{Why: "what the network keeps under " + keyState, Err: err}
 			}
@@ -230,7 +230,7 @@ func (l *Layer) loadKeys(ctx context.Context) error {
 		if raw, err = json.Marshal(s); err != nil {
 			return err
 		}
-		if _, err := l.link.SetState(ctx, keyState, raw, revision); err != nil {
+		if _, err := l.link.SetState(ctx, keyState, raw, revision, 0); err != nil {
 			return err
 		} // whoever set it, it is read again
 	}

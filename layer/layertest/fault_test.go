@@ -29,7 +29,7 @@ type fault struct {
 	call       func(*faultyLink, context.Context, string, []byte) ([][]byte, error)
 	store      func(*faultyLink, string, *layer.Packet, *layer.Stamp) (layer.Stamp, bool, error)
 	state      func(l *faultyLink, key string) ([]byte, uint64, error)
-	setState   func(l *faultyLink, key string, value []byte, revision uint64) (bool, error)
+	setState   func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error)
 	close      func(*faultyLink, context.Context) error
 	oneNetwork bool // all networks are one
 }
@@ -143,11 +143,11 @@ func (l *faultyLink) State(ctx context.Context, key string) ([]byte, uint64, err
 }
 
 // SetState implements layer.Link.
-func (l *faultyLink) SetState(ctx context.Context, key string, value []byte, revision uint64) (bool, error) {
+func (l *faultyLink) SetState(ctx context.Context, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
 	if l.f.setState != nil {
-		return l.f.setState(l, key, value, revision)
+		return l.f.setState(l, key, value, revision, age)
 	}
-	return l.Link.SetState(ctx, key, value, revision)
+	return l.Link.SetState(ctx, key, value, revision, age)
 }
 
 // Close implements layer.Link.
@@ -333,7 +333,7 @@ var faults = []fault{
 			return s, duplicate, err
 		}},
 	{name: "compares a state and sets it a moment later", caught: "one of those who change a state succeeds",
-		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
 			_, now, err := l.Link.State(bg, key)
 			if err != nil || now != revision {
 				return false, err
@@ -342,33 +342,33 @@ var faults = []fault{
 			if _, now, err = l.Link.State(bg, key); err != nil {
 				return false, err
 			}
-			return l.Link.SetState(bg, key, value, now)
+			return l.Link.SetState(bg, key, value, now, age)
 		}},
 	{name: "says that it set a state, though another was faster", caught: "one of those who change a state succeeds",
-		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
-			_, err := l.Link.SetState(bg, key, value, revision)
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
+			_, err := l.Link.SetState(bg, key, value, revision, age)
 			return true, err
 		}},
 	{name: "does not compare states", caught: "a state is what was set last",
-		setState: func(l *faultyLink, key string, value []byte, _ uint64) (bool, error) {
+		setState: func(l *faultyLink, key string, value []byte, _ uint64, age time.Duration) (bool, error) {
 			_, now, err := l.Link.State(bg, key)
 			if err != nil {
 				return false, err
 			}
-			return l.Link.SetState(bg, key, value, now)
+			return l.Link.SetState(bg, key, value, now, age)
 		}},
 	{name: "keeps one state for all", caught: "a state is what was set last",
 		state: func(l *faultyLink, _ string) ([]byte, uint64, error) { return l.Link.State(bg, "all") },
-		setState: func(l *faultyLink, _ string, value []byte, revision uint64) (bool, error) {
-			return l.Link.SetState(bg, "all", value, revision)
+		setState: func(l *faultyLink, _ string, value []byte, revision uint64, age time.Duration) (bool, error) {
+			return l.Link.SetState(bg, "all", value, revision, age)
 		}},
 	{name: "shows a state as it was a moment ago", caught: "a state is what was set last",
-		setState: func(l *faultyLink, key string, value []byte, revision uint64) (bool, error) {
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
 			old, was, err := l.Link.State(bg, key)
 			if err != nil {
 				return false, err
 			}
-			set, err := l.Link.SetState(bg, key, value, revision)
+			set, err := l.Link.SetState(bg, key, value, revision, age)
 			if set {
 				l.f.late.Store(key, func() ([]byte, uint64, error) { return old, was, nil })
 			}
@@ -379,6 +379,23 @@ var faults = []fault{
 				return was.(func() ([]byte, uint64, error))()
 			}
 			return l.Link.State(bg, key)
+		}},
+	{name: "keeps a state for ever", caught: "a state ends with its time",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, _ time.Duration) (bool, error) {
+			return l.Link.SetState(bg, key, value, revision, 0)
+		}},
+	{name: "takes a state away twice", caught: "one of those who take a state away succeeds",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
+			set, err := l.Link.SetState(bg, key, value, revision, age)
+			return set || value == nil, err
+		}},
+	{name: "leaves a state that was taken away", caught: "one of those who take a state away succeeds",
+		setState: func(l *faultyLink, key string, value []byte, revision uint64, age time.Duration) (bool, error) {
+			if value == nil {
+				_, now, err := l.Link.State(bg, key)
+				return now == revision, err
+			}
+			return l.Link.SetState(bg, key, value, revision, age)
 		}},
 	{name: "delivers after Close", caught: "nothing is delivered after Close",
 		close: func(l *faultyLink, ctx context.Context) error {

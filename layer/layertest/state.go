@@ -16,7 +16,9 @@ import (
 // for one.
 var stateRows = []row{
 	{"one of those who change a state succeeds", "SetState puts value under key if the revision there is still that one, 0 meaning that there is nothing yet, and reports whether it did.", compareAndSet},
-	{"a state is what was set last", "State returns what the network keeps under key, a name with periods, and its revision: nil and 0 when there is nothing. It never lags.", stateIsFresh},
+	{"a state is what was set last", "State returns what the network keeps under key, a name with periods, and its revision: nil when there is nothing, and 0 when there was nothing lately. It never lags.", stateIsFresh},
+	{"a state ends with its time", "The value outlives all processes, as durable groups do, for the given age, which is in whole seconds and may be exceeded by one; 0 is for ever.", stateEnds},
+	{"one of those who take a state away succeeds", "A value of nil takes away what is there.", takenAwayOnce},
 }
 
 // idle is a process that expects nothing.
@@ -58,7 +60,7 @@ func compareAndSet(t *trial) {
 		var set [writers]bool
 		var errs [writers]error
 		for w := range writers {
-			writing.Go(func() { set[w], errs[w] = links[w%2].SetState(t.ctx, key, []byte{'0' + byte(w)}, revisions[w]) })
+			writing.Go(func() { set[w], errs[w] = links[w%2].SetState(t.ctx, key, []byte{'0' + byte(w)}, revisions[w], 0) })
 		}
 		writing.Wait()
 		t.must(errors.Join(errs[:]...))
@@ -77,7 +79,7 @@ func compareAndSet(t *trial) {
 func stateIsFresh(t *trial) {
 	a, b := t.link("twone"), t.link("twtwo")
 	t.state(a, "test.a", nil, 0)
-	if set, err := a.SetState(t.ctx, "test.a", []byte("early"), 7); set || err != nil {
+	if set, err := a.SetState(t.ctx, "test.a", []byte("early"), 7, 0); set || err != nil {
 		t.Fatalf("set where there is nothing, with a revision: got %t, %v, want false", set, err)
 	}
 	last := uint64(0)
@@ -91,11 +93,11 @@ func stateIsFresh(t *trial) {
 			value = strconv.AppendInt(nil, int64(i), 10)
 		}
 		t.until("the state is set", func() bool {
-			set, err := writer.SetState(t.ctx, "test.a", value, last)
+			set, err := writer.SetState(t.ctx, "test.a", value, last, 0)
 			t.must(err)
 			return set
 		})
-		set, err := reader.SetState(t.ctx, "test.a", []byte("stale"), last)
+		set, err := reader.SetState(t.ctx, "test.a", []byte("stale"), last, 0)
 		if t.must(err); set {
 			t.Fatalf("set %d with the revision %d, which is over: got true", i, last)
 		}
@@ -115,4 +117,64 @@ func (t *trial) state(l layer.Link, key string, want []byte, above uint64) (revi
 		t.Fatalf("state of %s: got %q, revision %d; want %q, above %d", key, value, revision, want, above)
 	}
 	return revision
+}
+
+// stateEnds shows that a value is there for its age, and then is not, and that
+// another may follow; one without an age stays.
+func stateEnds(t *trial) {
+	l := t.link("twone")
+	set := func(key string, revision uint64, age time.Duration) {
+		t.Helper()
+		t.until("the state is set", func() bool {
+			set, err := l.SetState(t.ctx, key, []byte("here"), revision, age)
+			t.must(err)
+			return set
+		})
+	}
+	set("test.stays", 0, 0)
+	for range 2 {
+		_, revision, err := l.State(t.ctx, "test.ends")
+		t.must(err)
+		set("test.ends", revision, time.Second)
+		if value, _, err := l.State(t.ctx, "test.ends"); err != nil || string(value) != "here" {
+			t.Fatalf("before its time: got %q, %v", value, err)
+		}
+		t.until("the state ends", func() bool {
+			value, _, err := l.State(t.ctx, "test.ends")
+			t.must(err)
+			return value == nil
+		})
+	}
+	t.state(l, "test.stays", []byte("here"), 0)
+}
+
+func takenAwayOnce(t *trial) {
+	links := []layer.Link{t.link("twone"), t.link("twtwo")}
+	for turn := range 10 {
+		key := "test.once." + strconv.Itoa(turn)
+		t.until("the state is set", func() bool {
+			set, err := links[0].SetState(t.ctx, key, []byte("ticket"), 0, time.Minute)
+			t.must(err)
+			return set
+		})
+		_, revision, err := links[1].State(t.ctx, key)
+		t.must(err)
+		var taken [8]bool
+		var errs [8]error
+		var all sync.WaitGroup
+		for i := range taken {
+			all.Go(func() { taken[i], errs[i] = links[i%2].SetState(t.ctx, key, nil, revision, 0) })
+		}
+		all.Wait()
+		t.must(errors.Join(errs[:]...))
+		first := slices.Index(taken[:], true)
+		if first < 0 || slices.Contains(taken[first+1:], true) {
+			t.Fatalf("taken away: %v; want one", taken)
+		}
+		for _, l := range links {
+			if value, _, err := l.State(t.ctx, key); err != nil || value != nil {
+				t.Fatalf("afterwards: got %q, %v, want nothing", value, err)
+			}
+		}
+	}
 }

@@ -31,7 +31,7 @@ type Bus struct {
 	groups    map[string]*audience
 	queues    map[string]*queue
 	histories []*history
-	state     map[string]value
+	states    states
 
 	work work
 }

@@ -9,7 +9,7 @@
 //     and logout over the socket
 //   - auth/jwt: a bearer token, in the Authorization header or in a subprotocol
 //     (see [BearerPrefix])
-//   - auth/ticket: a one-time ticket in the query, kept in NATS for 30 seconds
+//   - auth/ticket: a one-time ticket in the query, kept by the layer for 30 seconds
 //   - [Func]: a function of your own
 //
 // [First] asks several in order, [Required] lets nobody in who is unknown:

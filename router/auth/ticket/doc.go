@@ -6,7 +6,7 @@
 //	const { ticket } = await (await fetch("/ticket", { method: "POST" })).json();
 //	const socket = new WebSocket("wss://ws.example.com/ws/?ticket=" + ticket);
 //
-// A ticket works once, within 30 seconds, on any node: it lies in a NATS
-// key-value bucket and is redeemed by deleting the revision that was read, which
-// only one can do. Each connection, a repeated one too, needs a new ticket.
+// A ticket works once, within 30 seconds, on any node: the layer's network keeps a
+// hash of it, and it is redeemed by deleting the revision that was read, which only
+// one can do. Each connection, a repeated one too, needs a new ticket.
 package ticket

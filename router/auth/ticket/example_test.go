@@ -7,13 +7,10 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/membus"
 	"github.com/tideway-go/tideway/router/auth"
 	"github.com/tideway-go/tideway/router/auth/ticket"
 )
@@ -21,9 +18,12 @@ import (
 // One handler gives tickets to those whom another authenticator knows; the
 // router redeems them.
 func ExampleNew() {
-	nc, stop := startBroker()
-	defer stop()
-	tickets, err := ticket.New(context.Background(), nc, nil)
+	l, err := layer.New(membus.New(), nil) // or on a natsbus.Bus: any process redeems
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	tickets, err := ticket.New(l, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -45,29 +45,4 @@ func ExampleNew() {
 	// Output:
 	// "ada" <nil>
 	// "" consumer: denied with 401: the ticket is not valid, was used, or has expired
-}
-
-func startBroker() (*nats.Conn, func()) {
-	store, err := os.MkdirTemp("", "ticket")
-	if err != nil {
-		log.Fatal(err)
-	}
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: store, NoSigs: true, NoLog: true})
-	if err != nil {
-		log.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		log.Fatal("the broker is not ready")
-	}
-	nc, err := nats.Connect("", nats.InProcessServer(s))
-	if err != nil {
-		log.Fatal(err)
-	}
-	return nc, func() {
-		nc.Close()
-		s.Shutdown()
-		s.WaitForShutdown()
-		_ = os.RemoveAll(store)
-	}
 }

@@ -2,37 +2,27 @@ package ticket
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/router/auth"
 )
 
 // Options of [New]. The zero value and nil are the defaults.
 type Options struct {
-	// Bucket is the key-value bucket that holds the tickets. Default
-	// "channels_state". It is made if it does not exist; one that exists must
-	// have a LimitMarkerTTL, without which tickets would not end.
-	Bucket string
-
-	// Replicas of the bucket, when New makes it: 1, 3 or 5. Default 1.
-	Replicas int
-
 	// TTL is how long a ticket may be redeemed, in whole seconds from 1 s to 5
-	// minutes. Default 30 s. The broker's clock counts, which ends tickets up to
-	// a second late.
+	// minutes. Default 30 s. The network's clock counts, which ends tickets up to a
+	// second late.
 	TTL time.Duration
+
+	// Purpose keeps tickets apart where several sites share a network: one that was
+	// issued for one purpose is nothing for another. Default "user".
+	Purpose string
 
 	// Param names the query parameter. Default "ticket".
 	Param string
@@ -51,14 +41,11 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		opts = *o
 	}
-	if opts.Bucket == "" {
-		opts.Bucket = "channels_state"
-	}
-	if opts.Replicas == 0 {
-		opts.Replicas = 1
-	}
 	if opts.TTL == 0 {
 		opts.TTL = 30 * time.Second
+	}
+	if opts.Purpose == "" {
+		opts.Purpose = "user"
 	}
 	if opts.Param == "" {
 		opts.Param = "ticket"
@@ -70,72 +57,36 @@ func (o *Options) withDefaults() (Options, error) {
 }
 
 // Tickets issues and redeems tickets; it is an [auth.Authenticator]. Its methods
-// may be called from many goroutines, and any process on the same bucket redeems
-// what another issued.
+// may be called from many goroutines, and any process of the network redeems what
+// another issued.
 type Tickets struct {
-	js     jetstream.JetStream
-	kv     jetstream.KeyValue
+	layer  *layer.Layer
 	opts   Options
 	origin *http.CrossOriginProtection
 }
 
 var _ auth.Authenticator = (*Tickets)(nil)
 
-// New opens the bucket, and makes it if there is none. It needs a NATS server 2.11
-// or newer with JetStream.
-func New(ctx context.Context, nc *nats.Conn, opts *Options) (*Tickets, error) {
+// New makes tickets of a layer's network. On NATS that needs a server 2.11 or newer
+// with JetStream, of which the first ticket asks.
+func New(l *layer.Layer, opts *Options) (*Tickets, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	t := &Tickets{opts: o, origin: http.NewCrossOriginProtection()}
+	if l == nil {
+		return nil, errors.New("ticket: New: the layer is nil")
+	}
+	t := &Tickets{layer: l, opts: o, origin: http.NewCrossOriginProtection()}
 	for _, origin := range o.TrustedOrigins {
 		if err := t.origin.AddTrustedOrigin(origin); err != nil {
 			return nil, fmt.Errorf("ticket: Options.TrustedOrigins: %w: write scheme://host or scheme://host:port", err)
 		}
 	}
-	if nc == nil {
-		return nil, errors.New("ticket: the NATS connection is nil")
-	}
-	if t.js, err = jetstream.New(nc); err != nil {
-		return nil, fmt.Errorf("ticket: JetStream: %w", err)
-	}
-	if t.kv, err = openBucket(ctx, t.js, o); err != nil {
-		return nil, fmt.Errorf("ticket: bucket %q: %w", o.Bucket, err)
-	}
 	return t, nil
 }
 
-// openBucket never changes a bucket that exists: others keep things in it.
-func openBucket(ctx context.Context, js jetstream.JetStream, o Options) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, o.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:         o.Bucket,
-			Description:    "Tideway: small shared state; tickets below ticket.",
-			History:        1,
-			Storage:        jetstream.FileStorage,
-			Replicas:       o.Replicas,
-			LimitMarkerTTL: time.Minute,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = js.KeyValue(ctx, o.Bucket)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	status, err := kv.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if status.LimitMarkerTTL() == 0 {
-		return nil, errors.New("it has no LimitMarkerTTL, so a ticket would never end: set one on it, or name another bucket in Options.Bucket")
-	}
-	return kv, nil
-}
-
-// record is what the bucket holds for a ticket: the user without Via, which
+// record is what the network keeps for a ticket: the user without Via, which
 // means something only where it was written.
 type record struct {
 	ID      string          `json:"id"`
@@ -144,7 +95,7 @@ type record struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 }
 
-// Issue makes a ticket for u: 26 letters and digits, of which the bucket holds
+// Issue makes a ticket for u: 26 letters and digits, of which the network keeps
 // only a hash. u.Data travels as JSON and comes back as a json.RawMessage. An
 // anonymous user gets none.
 func (t *Tickets) Issue(ctx context.Context, u consumer.User) (string, error) {
@@ -163,8 +114,11 @@ func (t *Tickets) Issue(ctx context.Context, u consumer.User) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ticket: Issue: %w", err)
 	}
-	ticket := rand.Text()
-	if _, err := t.kv.Create(ctx, key(ticket), value, jetstream.KeyTTL(t.opts.TTL)); err != nil {
+	ticket, err := t.layer.Issue(ctx, t.opts.Purpose, value, t.opts.TTL)
+	switch {
+	case errors.Is(err, layer.ErrTooLarge):
+		return "", fmt.Errorf("ticket: Issue: %w", err)
+	case err != nil:
 		return "", fmt.Errorf("ticket: Issue: %w: %w", err, auth.ErrUnavailable)
 	}
 	return ticket, nil
@@ -186,23 +140,20 @@ func (t *Tickets) Authenticate(r *http.Request) (consumer.User, error) {
 
 // Redeem uses a ticket up and returns its user, for tickets that come another
 // way. Its error has a *consumer.DenyError in the chain: 401, or 503 when the
-// broker does not answer; the ticket may then be used up or not.
+// network does not answer; the ticket may then be used up or not.
 func (t *Tickets) Redeem(ctx context.Context, ticket string) (consumer.User, error) {
-	if !wellFormed(ticket) {
+	ctx, cancel := context.WithTimeout(ctx, redeemTimeout)
+	defer cancel()
+	value, err := t.layer.Redeem(ctx, t.opts.Purpose, ticket)
+	switch {
+	case errors.Is(err, layer.ErrNoTicket):
 		return consumer.User{}, errRefused
-	}
-	rec, revision, err := t.read(ctx, key(ticket))
-	if err != nil {
-		return consumer.User{}, err
-	}
-	// Whoever deletes the revision that was read has the ticket. The marker that
-	// stays is the broker's to remove.
-	err = t.kv.Purge(ctx, key(ticket), jetstream.LastRevision(revision), jetstream.PurgeTTL(t.opts.TTL))
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-		return consumer.User{}, errRefused
-	}
-	if err != nil {
+	case err != nil:
 		return consumer.User{}, unavailable(err)
+	}
+	var rec record
+	if err := json.Unmarshal(value, &rec); err != nil || rec.ID == "" {
+		return consumer.User{}, unavailable(errors.Join(errors.New("what the network keeps is no user"), err))
 	}
 	u := consumer.User{ID: rec.ID, Session: rec.Session, Expires: rec.Expires}
 	if rec.Data != nil {
@@ -226,7 +177,7 @@ func (t *Tickets) Recheck(ctx context.Context, u consumer.User) (consumer.User, 
 	return t.opts.Recheck(ctx, u)
 }
 
-const readTimeout = 5 * time.Second
+const redeemTimeout = 10 * time.Second
 
 // errRefused does not tell an unknown ticket from a used or an old one.
 var errRefused = consumer.Deny(http.StatusUnauthorized, "the ticket is not valid, was used, or has expired")
@@ -237,17 +188,4 @@ func unavailable(err error) error {
 		Reason: "tickets cannot be checked now",
 		Header: http.Header{"Retry-After": {"5"}},
 	})
-}
-
-// key is where a ticket's record lies. A hash, so that whoever may read the
-// bucket cannot redeem, and so that the lookup compares nothing secret.
-func key(ticket string) string {
-	sum := sha256.Sum256([]byte(ticket))
-	return "ticket." + hex.EncodeToString(sum[:])
-}
-
-// wellFormed reports whether s could come from Issue (rand.Text: base32), so
-// that garbage costs the broker nothing.
-func wellFormed(s string) bool {
-	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }

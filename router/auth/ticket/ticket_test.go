@@ -10,43 +10,45 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/layer"
+	"github.com/tideway-go/tideway/layer/membus"
+	"github.com/tideway-go/tideway/layer/natsbus"
 	"github.com/tideway-go/tideway/router/auth"
 )
 
-// broker starts a NATS server without a listener and connects to it.
-func broker(t *testing.T) *nats.Conn {
+// process makes one more process of a network.
+func process(t *testing.T, bus layer.Bus) *layer.Layer {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	l, err := layer.New(bus, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server is not ready")
-	}
-	nc, err := nats.Connect("", nats.InProcessServer(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	return l
 }
 
-func newTickets(t *testing.T, nc *nats.Conn, opts *Options) *Tickets {
+func newTickets(t *testing.T, l *layer.Layer, opts *Options) *Tickets {
 	t.Helper()
-	tickets, err := New(t.Context(), nc, opts)
+	tickets, err := New(l, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tickets
+}
+
+// nats starts a NATS server inside this process.
+func nats(t *testing.T) layer.Bus {
+	t.Helper()
+	bus, err := natsbus.New(t.Context(), &natsbus.Options{Embedded: &natsbus.Embedded{StoreDir: t.TempDir()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { bus.Close(context.Background()) })
+	return bus
 }
 
 func issue(t *testing.T, tickets *Tickets, u consumer.User) string {
@@ -67,8 +69,8 @@ func status(err error) int {
 }
 
 func TestTicketWorksOnceAndOnAnyNode(t *testing.T) {
-	nc := broker(t)
-	issuer, redeemer := newTickets(t, nc, nil), newTickets(t, nc, nil)
+	bus := nats(t)
+	issuer, redeemer := newTickets(t, process(t, bus), nil), newTickets(t, process(t, bus), nil)
 	end := time.Now().Add(time.Hour).UTC()
 	ticket := issue(t, issuer, consumer.User{ID: "ada", Session: "s1", Expires: end, Via: "0", Data: map[string]string{"role": "admin"}})
 
@@ -89,18 +91,18 @@ func TestTicketWorksOnceAndOnAnyNode(t *testing.T) {
 }
 
 func TestOneOfFifty(t *testing.T) {
-	nc := broker(t)
-	tickets := newTickets(t, nc, nil)
+	bus := nats(t)
+	nodes := []*Tickets{newTickets(t, process(t, bus), nil), newTickets(t, process(t, bus), nil)}
 	for range 5 {
-		ticket := issue(t, tickets, consumer.User{ID: "ada"})
+		ticket := issue(t, nodes[0], consumer.User{ID: "ada"})
 		var mu sync.Mutex // guards in
 		in := 0
 		var all sync.WaitGroup
 		start := make(chan struct{})
-		for range 50 {
+		for i := range 50 {
 			all.Go(func() {
 				<-start
-				u, err := tickets.Redeem(t.Context(), ticket)
+				u, err := nodes[i%2].Redeem(t.Context(), ticket)
 				switch {
 				case err == nil && u.ID == "ada":
 					mu.Lock()
@@ -120,56 +122,40 @@ func TestOneOfFifty(t *testing.T) {
 }
 
 func TestTicketEnds(t *testing.T) {
-	nc := broker(t)
-	tickets := newTickets(t, nc, &Options{TTL: time.Second})
-	kept := issue(t, newTickets(t, nc, nil), consumer.User{ID: "ada"})
-	ticket := issue(t, tickets, consumer.User{ID: "ada"})
-	watch, err := tickets.kv.Watch(t.Context(), key(ticket), jetstream.UpdatesOnly())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watch.Stop()
-	ended := time.After(10 * time.Second)
-	for over := false; !over; {
-		select {
-		case update := <-watch.Updates():
-			over = update != nil && update.Operation() == jetstream.KeyValuePurge
-		case <-ended:
-			t.Fatal("the ticket did not end")
+	synctest.Test(t, func(t *testing.T) {
+		l := process(t, membus.New())
+		tickets := newTickets(t, l, nil)
+		long := issue(t, newTickets(t, l, &Options{TTL: time.Minute}), consumer.User{ID: "ada"})
+		ticket, late := issue(t, tickets, consumer.User{ID: "ada"}), issue(t, tickets, consumer.User{ID: "ada"})
+		time.Sleep(29 * time.Second)
+		if _, err := tickets.Redeem(t.Context(), ticket); err != nil {
+			t.Errorf("before its end: %v", err)
 		}
-	}
-	if _, err := tickets.Redeem(t.Context(), ticket); status(err) != http.StatusUnauthorized {
-		t.Errorf("after its end: %v, want 401", err)
-	}
-	if _, err := tickets.Redeem(t.Context(), kept); err != nil {
-		t.Errorf("a ticket with more time: %v", err)
-	}
+		time.Sleep(2 * time.Second)
+		if _, err := tickets.Redeem(t.Context(), late); status(err) != http.StatusUnauthorized {
+			t.Errorf("after its end: %v, want 401", err)
+		}
+		if _, err := tickets.Redeem(t.Context(), long); err != nil {
+			t.Errorf("a ticket with more time: %v", err)
+		}
+	})
 }
 
-// The bucket does not fill with what is left of used tickets.
-func TestRedeemedTicketLeavesNothing(t *testing.T) {
-	tickets := newTickets(t, broker(t), &Options{TTL: time.Second})
-	if _, err := tickets.Redeem(t.Context(), issue(t, tickets, consumer.User{ID: "ada"})); err != nil {
-		t.Fatal(err)
+// Sites that share a network do not take each other's tickets.
+func TestPurpose(t *testing.T) {
+	l := process(t, membus.New())
+	one, two := newTickets(t, l, &Options{Purpose: "one"}), newTickets(t, l, &Options{Purpose: "two"})
+	ticket := issue(t, one, consumer.User{ID: "ada"})
+	if _, err := two.Redeem(t.Context(), ticket); status(err) != http.StatusUnauthorized {
+		t.Errorf("for another purpose: %v, want 401", err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		status, err := tickets.kv.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status.Values() == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d messages are left", status.Values())
-		}
-		time.Sleep(50 * time.Millisecond)
+	if _, err := one.Redeem(t.Context(), ticket); err != nil {
+		t.Errorf("for its own: %v", err)
 	}
 }
 
 func TestUserExpiredMeanwhile(t *testing.T) {
-	tickets := newTickets(t, broker(t), nil)
+	tickets := newTickets(t, process(t, membus.New()), nil)
 	ticket := issue(t, tickets, consumer.User{ID: "ada", Expires: time.Now().Add(-time.Second)})
 	if _, err := tickets.Redeem(t.Context(), ticket); status(err) != http.StatusUnauthorized {
 		t.Errorf("got %v, want 401", err)
@@ -177,7 +163,7 @@ func TestUserExpiredMeanwhile(t *testing.T) {
 }
 
 func TestStrangersTickets(t *testing.T) {
-	tickets := newTickets(t, broker(t), nil)
+	tickets := newTickets(t, process(t, membus.New()), nil)
 	good := issue(t, tickets, consumer.User{ID: "ada"})
 	tests := []struct {
 		query  string
@@ -207,79 +193,58 @@ func TestStrangersTickets(t *testing.T) {
 	}
 }
 
-func TestBucketHoldsNoTicket(t *testing.T) {
-	tickets := newTickets(t, broker(t), nil)
-	ticket := issue(t, tickets, consumer.User{ID: "ada"})
-	keys, err := tickets.kv.Keys(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range keys {
-		entry, err := tickets.kv.Get(t.Context(), k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(k, ticket) || strings.Contains(string(entry.Value()), ticket) {
-			t.Errorf("the ticket is in %s = %s", k, entry.Value())
-		}
-	}
-}
-
 func TestIssueErrors(t *testing.T) {
-	nc := broker(t)
-	tickets := newTickets(t, nc, nil)
+	l := process(t, membus.New())
+	tickets := newTickets(t, l, nil)
 	if _, err := tickets.Issue(t.Context(), consumer.User{}); err == nil {
 		t.Error("an anonymous user got a ticket")
 	}
 	if _, err := tickets.Issue(t.Context(), consumer.User{ID: "a", Data: make(chan int)}); err == nil || !strings.Contains(err.Error(), "chan int") {
 		t.Errorf("Data that is no JSON: %v", err)
 	}
+	large := consumer.User{ID: "a", Data: strings.Repeat("x", 2<<20)}
+	if _, err := tickets.Issue(t.Context(), large); !errors.Is(err, layer.ErrTooLarge) || errors.Is(err, auth.ErrUnavailable) {
+		t.Errorf("Data of 2 MiB: %v, want ErrTooLarge", err)
+	}
 	ticket := issue(t, tickets, consumer.User{ID: "ada"})
-	nc.Close()
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := tickets.Issue(t.Context(), consumer.User{ID: "ada"}); !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("without a broker: %v, want ErrUnavailable", err)
+		t.Errorf("without a network: %v, want ErrUnavailable", err)
 	}
 	if _, err := tickets.Redeem(t.Context(), ticket); status(err) != http.StatusServiceUnavailable || !errors.Is(err, auth.ErrUnavailable) {
-		t.Errorf("without a broker: %v, want 503", err)
+		t.Errorf("without a network: %v, want 503", err)
 	}
 }
 
 func TestNewErrors(t *testing.T) {
-	nc := broker(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "plain"}); err != nil {
-		t.Fatal(err)
-	}
+	l := process(t, membus.New())
 	for want, opts := range map[string]*Options{
 		"Options.TTL":            {TTL: time.Hour},
 		"1.5s":                   {TTL: 1500 * time.Millisecond},
 		"-1s":                    {TTL: -time.Second},
-		"LimitMarkerTTL":         {Bucket: "plain"},
-		`bucket "a b"`:           {Bucket: "a b"},
 		"Options.TrustedOrigins": {TrustedOrigins: []string{"app.example.com"}},
 	} {
-		if _, err := New(t.Context(), nc, opts); err == nil || !strings.HasPrefix(err.Error(), "ticket: ") || !strings.Contains(err.Error(), want) {
+		if _, err := New(l, opts); err == nil || !strings.HasPrefix(err.Error(), "ticket: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("got error %v, want %q in it", err, want)
 		}
 	}
-	if _, err := New(t.Context(), nil, nil); err == nil {
-		t.Error("a nil connection: no error")
+	if _, err := New(nil, nil); err == nil {
+		t.Error("a nil layer: no error")
 	}
 }
 
 func TestRecheck(t *testing.T) {
-	nc := broker(t)
-	plain := newTickets(t, nc, nil)
+	l := process(t, membus.New())
+	plain := newTickets(t, l, nil)
 	if _, err := plain.Recheck(t.Context(), consumer.User{ID: "ada"}); err != nil {
 		t.Errorf("without an expiry: %v", err)
 	}
 	if _, err := plain.Recheck(t.Context(), consumer.User{ID: "ada", Expires: time.Now()}); consumer.CloseStatus(err) != consumer.StatusExpired {
 		t.Errorf("expired: %v, want 4101", err)
 	}
-	asking := newTickets(t, nc, &Options{Recheck: func(_ context.Context, u consumer.User) (consumer.User, error) {
+	asking := newTickets(t, l, &Options{Recheck: func(_ context.Context, u consumer.User) (consumer.User, error) {
 		return consumer.User{}, &consumer.CloseError{Code: consumer.StatusForbidden}
 	}})
 	if _, err := asking.Recheck(t.Context(), consumer.User{ID: "ada"}); consumer.CloseStatus(err) != consumer.StatusForbidden {
@@ -288,7 +253,7 @@ func TestRecheck(t *testing.T) {
 }
 
 func TestHandler(t *testing.T) {
-	tickets := newTickets(t, broker(t), &Options{TrustedOrigins: []string{"https://app.example.com"}})
+	tickets := newTickets(t, process(t, membus.New()), &Options{TrustedOrigins: []string{"https://app.example.com"}})
 	users := auth.Func(func(r *http.Request) (consumer.User, error) {
 		switch id := r.Header.Get("User"); id {
 		case "banned":
