@@ -97,8 +97,9 @@ func requestID(raw []byte) (string, error) {
 }
 
 func checkResume(f clientFrame, most int) error {
-	if most > 0 && len(f.resume) > most {
-		return fmt.Errorf("resume has %d groups; %d is the most", len(f.resume), most)
+	// Clients list up to 128 that they have been in, over several connections.
+	if n := max(most, defaultMaxGroups); most >= 0 && len(f.resume) > n {
+		return fmt.Errorf("resume has %d groups; %d is the most", len(f.resume), n)
 	}
 	if len(f.session) > maxCursor {
 		return fmt.Errorf("a session has at most %d bytes", maxCursor)

@@ -43,14 +43,15 @@ type Conn struct {
 	header      http.Header   // of the response, until it is sent
 	accepting   chan struct{} // closed when the Accept that is under way is over; nil without one
 	maxGroups   int32
-	first       bool // accepted before the consumer begins, see Login
+	booked      uint32 // places so far
+	first       bool   // accepted before the consumer begins, see Login
 	accepted    bool
 	refused     bool
 	preferred   string // the subprotocol that is chosen where Accept is implied
 	subprotocol string
 	pending     *CloseError    // a Close that came while accepting
 	channel     *layer.Channel // nil until first needed
-	groups      []string       // that it joined
+	places      []place        // the groups that it is in
 	flow        *flow          // nil unless there is more than plain frames
 	failed      error          // why it was refused, or the first failure of a handler
 	over        *CloseError    // how the connection ended, once it has

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/tideway-go/tideway/layer"
 )
 
 // StatusCode is a close code (RFC 6455, section 7.4).
@@ -83,6 +85,7 @@ var (
 	ErrNotOpen = errors.New("consumer: the connection is not open")
 
 	// ErrTooManyGroups is returned by [Conn.GroupAdd] over the limit of groups
-	// that one connection may be in (router.Limits.Groups).
-	ErrTooManyGroups = errors.New("consumer: the connection is in too many groups")
+	// that one connection may be in (router.Limits.Groups). It wraps
+	// [layer.ErrTooManyGroups], which whoever else adds its channel gets.
+	ErrTooManyGroups = fmt.Errorf("consumer: the connection is in too many groups (%w)", layer.ErrTooManyGroups)
 )

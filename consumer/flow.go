@@ -36,6 +36,7 @@ type flow struct {
 	knowing chan struct{}     // closed when known; nil while nobody waits
 	cursors map[string]string // for joins to come
 	opened  time.Time         // when it was accepted
+	decided bool              // the consumer has joined what it joins by itself
 
 	joins     map[string]*join // those under way, and those whose seam may still show doubles
 	queue     []*join          // for the replayer, in order
@@ -221,16 +222,18 @@ func (c *Conn) resume(cursors map[string]string, token string) {
 		return
 	}
 	c.tell(errorFrame(codeLate, "resume is the first frame; groups that were joined before it have begun anew"))
+	var frames [][]byte
 	c.mu.Lock()
-	var missed []string
 	for group := range cursors {
 		if c.isIn(group) {
-			missed = append(missed, group)
+			frames = append(frames, gapFrame(group, GapFar))
+		} else {
+			frames = append(frames, leftFrame(group))
 		}
 	}
 	c.mu.Unlock()
-	for _, group := range missed {
-		c.tell(gapFrame(group, GapFar))
+	for _, b := range frames {
+		c.tell(b)
 	}
 }
 
@@ -245,6 +248,7 @@ func (c *Conn) settleCursors(cursors map[string]string, session string) bool {
 	}
 	f.known = true
 	f.cursors = cursors
+	c.unjoined()
 	if session != "" {
 		f.first, f.session = f.session, session
 	}
@@ -278,11 +282,11 @@ func (c *Conn) awaitCursors(ctx context.Context) {
 	}
 }
 
-// takeCursor returns the cursor that the client has for a group, once.
-func (c *Conn) takeCursor(group string) (cursor string, ok bool) {
+// takeCursor returns the cursor that the client has for a group, once; "" is none.
+func (c *Conn) takeCursor(group string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cursor, ok = c.flow.cursors[group]
+	cursor := c.flow.cursors[group]
 	delete(c.flow.cursors, group)
-	return cursor, ok
+	return cursor
 }

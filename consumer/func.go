@@ -42,6 +42,7 @@ func (c *Conn) Receive(ctx context.Context) (Event, error) {
 	}
 	c.mu.Lock()
 	arrived := c.inbox.arrived
+	c.decided()
 	c.mu.Unlock()
 	if arrived == nil {
 		return Event{}, errNotFunc

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/tideway-go/tideway/layer"
 )
@@ -67,46 +66,17 @@ func (c *Conn) identify(id string) {
 }
 
 // GroupDiscard takes the connection out of a group; one that it is not in is no
-// error.
+// error. A client that speaks tideway.v1 is told that it was in.
 func (c *Conn) GroupDiscard(ctx context.Context, group string) error {
 	ch, err := c.ownChannel()
 	if err != nil {
 		return err
 	}
-	err = c.setup.Layer.GroupDiscard(ctx, group, ch.Name())
-	if err == nil {
-		c.unbook(group)
-		c.forgetJoin(group)
-	}
-	return c.afterEnd(err)
+	return c.afterEnd(c.exit(ctx, ch, group))
 }
 
 // mostGroups is how many groups the connection may be in; negative is no limit.
 func (c *Conn) mostGroups() int { return int(c.maxGroups) }
-
-// isIn reports whether the connection is in a group, or on its way. Mu is held.
-func (c *Conn) isIn(group string) bool { return slices.Contains(c.groups, group) }
-
-// book notes a group, if there is room for one more.
-func (c *Conn) book(group string) (fresh bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	limit := c.mostGroups()
-	switch {
-	case c.isIn(group):
-		return false, nil
-	case limit > 0 && len(c.groups) >= limit:
-		return false, fmt.Errorf("%w: it is in %d, and %q would be one more", ErrTooManyGroups, limit, group)
-	}
-	c.groups = append(c.groups, group)
-	return true, nil
-}
-
-func (c *Conn) unbook(group string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.groups = slices.DeleteFunc(c.groups, func(g string) bool { return g == group })
-}
 
 // afterEnd makes ErrNotOpen of what the layer says of a channel that was closed
 // because the connection ended.
@@ -117,12 +87,12 @@ func (c *Conn) afterEnd(err error) error {
 	return err
 }
 
-// InGroup reports whether the connection is a member of a group that it joined
-// itself, or is about to be.
+// InGroup reports whether the connection is a member of a group, or is about to be:
+// whoever added it, this process or another.
 func (c *Conn) InGroup(group string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Contains(c.groups, group)
+	return c.isIn(group)
 }
 
 // GroupSend sends to a group, of which the connection need not be a member. See

@@ -92,6 +92,9 @@ func (c *Conn) admit(b *layer.Batch) (t *table, rest *layer.Batch, v1 func(*laye
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	rest = b
+	if c.strange(b.Messages[0].Group) {
+		return nil, nil, nil
+	}
 	if c.flow != nil && len(c.flow.joins) > 0 {
 		if rest = c.flow.admit(b); rest == nil {
 			return nil, nil, nil
@@ -151,6 +154,7 @@ func (c *Conn) openInbox() {
 	}
 	c.inbox.arrived = nil // if an App around the Type accepted, it was read for a Func so far
 	c.request = nil
+	c.decided()
 	c.start()
 }
 
@@ -218,7 +222,7 @@ func (c *Conn) nextMessage() *layer.Message {
 		}
 		c.mu.Lock()
 		c.inbox.woken = true
-		due := c.flow == nil || c.flow.admitOne(&m)
+		due := c.flow == nil || !c.strange(m.Group) && c.flow.admitOne(&m)
 		if due && c.flow != nil {
 			c.flow.passed(&m)
 		}

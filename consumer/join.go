@@ -78,33 +78,16 @@ func (c *Conn) Join(ctx context.Context, group string, opts *JoinOptions) error 
 // [ErrTooManyGroups], and [ErrNotOpen] once the connection has ended.
 func (c *Conn) GroupAdd(ctx context.Context, group string) error { return c.enter(ctx, group, nil) }
 
-// enter joins a group, with opts as Join does, with nil as GroupAdd.
-func (c *Conn) enter(ctx context.Context, group string, opts *JoinOptions) error {
-	ch, err := c.ownChannel()
-	if err != nil {
-		return err
-	}
-	fresh, err := c.book(group)
-	if err != nil {
-		return err
-	}
-	j := c.beginJoin(group, fresh, opts)
-	if err = c.setup.Layer.GroupAdd(ctx, group, ch.Name()); err != nil {
-		c.dropJoin(group, j)
-		if fresh {
-			c.unbook(group)
-		}
-		return c.afterEnd(err)
-	}
-	c.joined(j)
-	return nil
-}
-
 // join is one group on its way from GroupAdd to live. Conn.mu guards it.
 type join struct {
 	group   string
 	durable bool
 	opts    *JoinOptions // nil: from now on, whatever the client has
+	awaits  bool         // GroupAdd is under way
+	untold  bool         // the client has yet to hear that it joined
+
+	// began is the place behind which the layer delivers; zero if it is not known.
+	began layer.Position
 
 	// held says that live messages are kept back. Those of a durable group are
 	// kept up to a bound, beyond which it is only noted how far to read.
@@ -124,10 +107,6 @@ type join struct {
 	behind  *layer.Message
 	dropped int64
 
-	// since is the place behind which the connection has been a member; zero when
-	// it is not known.
-	since layer.Position
-
 	// floor is how far the client has got when held ends. The process may lag
 	// behind it, so up to there what arrives is a double.
 	floor layer.Position
@@ -139,67 +118,50 @@ const (
 	maxEarly     = 1000      // frames that wait for hello
 )
 
-// beginJoin begins to hold the messages of a group back. It returns nil where
-// GroupAdd is all there is to do: nobody is to be told, and nothing replayed.
-func (c *Conn) beginJoin(group string, fresh bool, opts *JoinOptions) *join {
+// beginJoin begins to hold the messages of a group back, unless GroupAdd is all
+// there is to do: nobody is to be told, and nothing replayed. Mu is held.
+func (c *Conn) beginJoin(group string, fresh bool, opts *JoinOptions) {
 	durable := c.setup.Layer.Durable(group)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	replays := durable && opts != nil
 	if !replays && !(fresh && c.maySpeak()) {
-		return nil
+		return
 	}
 	f := c.theFlow()
-	if old := f.joins[group]; old != nil && old.held {
-		return nil
+	if old := f.joins[group]; old != nil && old.held && !fresh {
+		return
 	}
-	j := &join{group: group, durable: durable, opts: opts, held: true}
-	f.joins[group] = j
-	return j
+	f.joins[group] = &join{group: group, durable: durable, opts: opts, awaits: true, untold: fresh, held: true}
 }
 
-// dropJoin forgets a join that failed; nil is none.
-func (c *Conn) dropJoin(group string, j *join) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if j != nil && c.flow.joins[group] == j {
-		delete(c.flow.joins, group)
-	}
-}
-
-// forgetJoin forgets whatever is known of a group that was left.
+// forgetJoin forgets whatever is known of a group that was left, or not joined. Mu
+// is held.
 func (c *Conn) forgetJoin(group string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.flow != nil {
 		delete(c.flow.joins, group)
 		delete(c.flow.last, group)
 	}
 }
 
-// joined goes on with a join once the connection is a member: in an ordinary
-// group the client is told, and live messages flow.
-func (c *Conn) joined(j *join) {
-	if j == nil {
+// joined goes on with the join of a group of which the connection is a member now:
+// in an ordinary group the client is told, and live messages flow. Mu is held.
+func (c *Conn) joined(group string, from layer.Position) {
+	if c.flow == nil {
 		return
 	}
-	since, _ := c.setup.Layer.Seen(j.group)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	j.since = since
 	f := c.flow
-	if f.joins[j.group] != j {
-		return // discarded meanwhile
-	}
-	if j.durable {
+	j := f.joins[group]
+	switch {
+	case j == nil || !j.awaits:
+	case j.durable:
+		j.awaits, j.began = false, from
 		f.queue = append(f.queue, j)
 		if c.accepted {
 			c.replayOn()
 		}
-		return
+	default:
+		c.announce(joinedFrame{Group: group, Outcome: outcomeLive}.bytes())
+		delete(f.joins, group)
 	}
-	c.announce(joinedFrame{Group: j.group, Outcome: outcomeLive}.bytes())
-	delete(f.joins, j.group)
 }
 
 // hold takes a message of a group that is being joined. Mu is held.
@@ -275,6 +237,9 @@ func (f *flow) admitOne(m *layer.Message) bool {
 func (c *Conn) gapped(g layer.Gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.strange(g.Group) {
+		return
+	}
 	if c.flow != nil {
 		j := c.flow.joins[g.Group]
 		switch {

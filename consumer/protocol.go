@@ -119,6 +119,10 @@ func gapFrame(group string, reason layer.GapReason) []byte {
 	}{group, reason})
 }
 
+// leftFrame says that the connection is not in a group, of which the client may
+// think that it is.
+func leftFrame(group string) []byte { return object("left", group) }
+
 // replyFrame answers the request with the id, which is a number as the client
 // wrote it.
 func replyFrame(id string, data []byte) []byte {

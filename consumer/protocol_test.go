@@ -185,6 +185,8 @@ func show(e client.Event) string {
 	switch {
 	case e.Joined != nil:
 		return fmt.Sprintf("joined %+v", *e.Joined)
+	case e.Left != "":
+		return "left " + e.Left
 	case e.Gap != nil:
 		return fmt.Sprintf("gap %+v", *e.Gap)
 	case e.Bye != nil:
@@ -365,7 +367,6 @@ func TestBadCursors(t *testing.T) {
 			{"forged", "/job.1/", client.Resume{Cursors: map[string]string{"job.1": forged}}, true, client.Joined{Group: "job.1", Outcome: "gap", Reason: "reset"}},
 			{"garbage", "/job.1/", client.Resume{Cursors: map[string]string{"job.1": "hi"}}, true, client.Joined{Group: "job.1", Outcome: "gap", Reason: "reset"}},
 			{"another group's", "/job.2/", other, true, client.Joined{Group: "job.2", Outcome: "gap", Reason: "reset"}},
-			{"for another group", "/job.3/", good, false, client.Joined{Group: "job.3", Outcome: "live"}},
 			{"good", "/job.1/", good, false, client.Joined{Group: "job.1", Outcome: "resumed"}},
 		} {
 			p := s.dial(test.target, test.from)
@@ -377,6 +378,9 @@ func TestBadCursors(t *testing.T) {
 			p.joined(test.want)
 			p.nothing(time.Second)
 		}
+		p = s.dial("/job.3/", good) // for another group
+		p.left("job.1")
+		p.joined(client.Joined{Group: "job.3", Outcome: "live"})
 		s.publish("job.1", 6, 40)
 		p = s.dial("/job.1/?most=34", good)
 		p.joined(client.Joined{Group: "job.1", Outcome: "gap", Reason: "far"})

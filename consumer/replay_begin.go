@@ -15,15 +15,15 @@ func (r *replayer) begin(ctx context.Context) error {
 	if r.j.behind != nil {
 		return r.resume(ctx)
 	}
-	cursor, came := "", false
+	cursor := ""
 	if r.j.opts != nil {
-		cursor, came = r.c.takeCursor(r.j.group)
+		cursor = r.c.takeCursor(r.j.group)
 	}
 	return r.retry(ctx, func() error {
 		switch {
 		case r.told: // the first part was sent
 			return r.page(ctx, r.layer.History(ctx, r.j.group, r.from, 0), r.deliver)
-		case came:
+		case cursor != "":
 			return r.comeBack(ctx, cursor)
 		}
 		err := r.newcomer(ctx)
@@ -70,7 +70,7 @@ func (r *replayer) jump(ctx context.Context, reason layer.GapReason) error {
 // newcomer begins where the options say, but never behind a message that came
 // since it is a member: whoever waited for the join counts on those.
 func (r *replayer) newcomer(ctx context.Context) error {
-	o, since := r.j.opts, r.j.since
+	o, began := r.j.opts, r.j.began
 	switch {
 	case o != nil && o.FromStart:
 		return r.replay(ctx, layer.Position{}, outcomeLive)
@@ -79,18 +79,18 @@ func (r *replayer) newcomer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if since.IsZero() || !from.Reaches(since) {
+		if began.IsZero() || !from.Reaches(began) {
 			return r.replay(ctx, from, outcomeLive)
 		}
-		err = r.replay(ctx, since, outcomeLive)
+		err = r.replay(ctx, began, outcomeLive)
 		if gap, ok := errors.AsType[*layer.GapError](err); ok && !r.told {
 			return r.jump(ctx, gap.Reason)
 		}
 		return err
-	case since.IsZero():
+	case began.IsZero():
 		return r.jump(ctx, layer.GapLink)
 	}
-	r.joined(joinedFrame{Outcome: outcomeLive}, since)
+	r.joined(joinedFrame{Outcome: outcomeLive}, began)
 	return nil
 }
 
@@ -143,6 +143,17 @@ func (r *replayer) joined(f joinedFrame, at layer.Position) {
 	if r.c.speaks() {
 		f.Group, f.At = r.j.group, Cursor(r.layer, r.j.group, at)
 		r.c.tell(f.bytes())
+		r.c.told(r.j)
+	}
+}
+
+// told notes that the client has heard of a join; that it was taken out of the
+// group meanwhile it hears behind that.
+func (c *Conn) told(j *join) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j.untold = false; !c.isIn(j.group) {
+		c.announce(leftFrame(j.group))
 	}
 }
 

@@ -1,12 +1,9 @@
 package layer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 )
@@ -38,41 +35,6 @@ type chain struct {
 	adrift     bool       // members joined, and what was the newest then is not known
 
 	late map[*Channel]uint64 // who joined during the repair, and the newest message known then
-}
-
-// joined notes that a member came.
-func (c *chain) joined(m *Channel) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.hole && !c.repairing || c.lost {
-		return
-	}
-	if c.late == nil {
-		c.late = map[*Channel]uint64{}
-	}
-	c.late[m] = max(c.seen, c.target)
-}
-
-// latecomers returns who does not get all that a repair reads.
-func (c *chain) latecomers(epoch uint64) map[*Channel]uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if epoch != c.epoch {
-		c.late = nil
-	}
-	return maps.Clone(c.late)
-}
-
-// since returns what c gets of a batch that was read: all, or what follows the
-// newest message that was known when it joined.
-func (b *Batch) since(c *Channel) *Batch {
-	i, _ := slices.BinarySearchFunc(b.Messages, b.late[c]+1, func(m *Message, sequence uint64) int {
-		return cmp.Compare(m.Position.sequence, sequence)
-	})
-	if i == 0 {
-		return b
-	}
-	return &Batch{Messages: b.Messages[i:]}
 }
 
 // admit takes what the shard is to deliver now: the messages that follow what
@@ -190,21 +152,6 @@ func (c *chain) probed(tail Stamp, epoch, seen uint64) bool {
 // than what was seen before, which cannot have grown too old. Mu is held.
 func (c *chain) shrank(tail, seen uint64) bool {
 	return tail < seen && (tail > 0 || time.Since(c.arrived) < surely(c.age))
-}
-
-// at returns the place behind the newest message that was seen or is known to be
-// stored. ok is false while that is not known.
-func (c *chain) at() (p Position, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	newest := max(c.seen, c.target)
-	switch {
-	case c.epoch == 0:
-		return Position{}, false
-	case newest == 0, newest == c.seen && time.Since(c.arrived) >= surely(c.age):
-		return c.place(), true // what was seen may have grown too old
-	}
-	return Position{epoch: c.epoch, sequence: newest}, true
 }
 
 // anchor makes the tail what was seen, so that the first message after a join is

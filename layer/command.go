@@ -107,6 +107,7 @@ func (l *Layer) answer(ctx context.Context, request []byte) (a commandAnswer) {
 // errorCodes name the errors that keep their identity across processes.
 var errorCodes = map[string]error{
 	"full": ErrChannelFull, "too_large": ErrTooLarge, "unavailable": ErrUnavailable, "closed": ErrClosed, "no_channel": ErrNoChannel,
+	"too_many_groups": ErrTooManyGroups,
 }
 
 func newCommandError(err error) *commandError {

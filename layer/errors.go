@@ -27,6 +27,10 @@ var (
 	// or no longer has that channel.
 	ErrNoChannel = errors.New("layer: no such channel")
 
+	// ErrTooManyGroups is returned by GroupAdd for the channel of a connection that
+	// is in as many groups as it may be.
+	ErrTooManyGroups = errors.New("layer: the channel is in too many groups")
+
 	// ErrUnknown is returned for a message to a durable group when nobody knows
 	// whether it is stored: the store did not answer for 30 seconds. Publish it
 	// again with the same ID, and it is stored once.

@@ -84,7 +84,15 @@ const subscribeTimeout = 10 * time.Second
 // The channel may be this process's, another Tideway process's, or a shared one.
 // A shared channel gets each message of the group once, whichever processes
 // added it, and is a member for as long as one of these processes lives. Errors:
-// *[NameError], [ErrNoChannel], [ErrUnavailable], [ErrClosed], ctx's.
+// *[NameError], [ErrNoChannel], [ErrTooManyGroups], [ErrUnavailable], [ErrClosed],
+// ctx's.
+//
+// A connection whose channel is added is a member until it ends, as if its consumer
+// had added it. A client that speaks tideway.v1 hears that it joined before the
+// group's first message, and that it left; one that comes back over another
+// connection, whose channel is another, is told that it is not in the group any
+// more, until somebody adds that channel: a durable group then goes on from where
+// the client was.
 func (l *Layer) GroupAdd(ctx context.Context, group, channel string) error {
 	return l.membership(ctx, "add", group, channel)
 }
@@ -160,25 +168,6 @@ func (l *Layer) remote(ctx context.Context, verb string, raw json.RawMessage) er
 	l.leave(sub, nil)
 	l.leaveNow(sub)
 	return nil
-}
-
-// local adds or discards a channel of this process.
-func (l *Layer) local(ctx context.Context, verb, group, channel string) error {
-	l.mu.RLock()
-	c, closed := l.channels[channel], l.closed
-	l.mu.RUnlock()
-	switch {
-	case closed:
-		return ErrClosed
-	case verb == "discard":
-		if c != nil {
-			l.leave(Subscription{Group: group}, c)
-		}
-		return nil
-	case c == nil:
-		return ErrNoChannel
-	}
-	return l.join(ctx, Subscription{Group: group}, c)
 }
 
 // join makes c, or with nil the relay of sub, a member and returns once its

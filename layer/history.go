@@ -32,13 +32,12 @@ func (l *Layer) Position(ctx context.Context, group string) (Position, error) {
 	return tail.position(), nil
 }
 
-// Seen returns the place in a durable group that this process has got to: the
-// members that the group has here when Seen is called get every message behind it.
-// So whoever calls it between a GroupAdd and whatever waits for that GroupAdd knows
+// Seen returns the place in a durable group that this process has got to: channels
+// of this process that are members when Seen is called get every message behind it,
+// or are told of a gap. So whoever calls it before others learn of a GroupAdd knows
 // from where on the new member has all. It asks nobody and never waits. ok is
 // false where the group has no members here or is not durable, and while it is not
-// known where the group stood when the first one joined; they are then told of a
-// gap.
+// known where the group stood when the first one joined.
 func (l *Layer) Seen(group string) (at Position, ok bool) {
 	l.mu.RLock()
 	g := l.groups[Subscription{Group: group}.key()]

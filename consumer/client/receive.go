@@ -10,8 +10,8 @@ import (
 	"github.com/tideway-go/tideway/consumer"
 )
 
-// Event is something that the server said. Exactly one of Data, Joined, Gap, Bye
-// and Err is set; Group and At are beside Data that came through a group.
+// Event is something that the server said. Exactly one of Data, Joined, Left, Gap,
+// Bye and Err is set; Group and At are beside Data that came through a group.
 type Event struct {
 	Group string          // "" when the consumer sent it to this connection
 	At    string          // the position behind it, in a durable group
@@ -19,12 +19,14 @@ type Event struct {
 
 	Binary bool    // Data came as a binary frame, which has no envelope
 	Joined *Joined // the answer to a join
+	Left   string  // a group that the connection is not in any more, or not again
 	Gap    *Gap
 	Bye    *Bye
 	Err    *Error // something that was sent was refused
 }
 
-// Joined is the answer to the consumer's joining of a group.
+// Joined is the answer to the joining of a group, by the consumer or by whoever else
+// added the connection.
 type Joined struct {
 	Group    string
 	Outcome  string // "live", "resumed" or "gap"
@@ -58,6 +60,7 @@ type frame struct {
 	Outcome  string          `json:"outcome"`
 	Replayed int             `json:"replayed"`
 	Reason   string          `json:"reason"`
+	Left     string          `json:"left"`
 	Gap      *Gap            `json:"gap"`
 	Reply    json.RawMessage `json:"reply"`
 	Error    *Error          `json:"error"`
@@ -69,6 +72,8 @@ func (f *frame) event() (e Event, ok bool) {
 	switch {
 	case f.Joined != "":
 		e.Joined = &Joined{f.Joined, f.Outcome, f.Replayed, f.Reason, f.At}
+	case f.Left != "":
+		e.Left = f.Left
 	case f.Gap != nil:
 		e.Gap = f.Gap
 	case f.Bye != nil:
@@ -149,15 +154,27 @@ func (c *Conn) Receive(ctx context.Context) (Event, error) {
 // note keeps the position that an event brings.
 func (c *Conn) note(e Event) {
 	group, at := e.Group, e.At
-	if e.Joined != nil {
+	switch {
+	case e.Joined != nil:
 		group, at = e.Joined.Group, e.Joined.At
-	}
-	if at == "" {
+	case e.Left != "":
+		c.parted(e.Left)
+		return
+	case at == "":
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.resume.Cursors[group] = at
+}
+
+// parted lets go of a group that was left, unless it may be gone on with.
+func (c *Conn) parted(group string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.resume.Cursors[group] == "" {
+		delete(c.resume.Cursors, group)
+	}
 }
 
 // Events receives until the connection ends or ctx does, whose error is the last
