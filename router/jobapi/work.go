@@ -49,8 +49,18 @@ func (j *Jobs) take(w http.ResponseWriter, r *http.Request, c *httpapi.Caller) e
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), max(wait, 100*time.Millisecond))
 	defer cancel()
+	go func() { // the server's end is not to wait for a job that may never come
+		select {
+		case <-j.api.Draining():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	a, err := j.remote.Take(ctx, kind, c.Name())
 	switch {
+	case err != nil && r.Context().Err() == nil && errors.Is(err, context.Canceled):
+		w.Header().Set("Retry-After", "2")
+		return httpapi.Errorf(http.StatusServiceUnavailable, "shutting_down", "this server is shutting down; another one may be up")
 	case err != nil && r.Context().Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		w.WriteHeader(http.StatusNoContent)
 		return nil
