@@ -7,21 +7,21 @@ import (
 	"testing"
 )
 
-// block is a piece of Go in a page.
+// block is a piece of code in a page.
 type block struct {
 	page  string
 	line  int // of its first line
 	lines []string
 }
 
-// goBlocks finds the fenced blocks that say they are Go.
-func goBlocks(page, text string) []block {
+// blocks finds the fenced blocks that say they are of a language.
+func blocks(page, text, language string) []block {
 	var found []block
 	var open *block
 	for i, raw := range strings.Split(text, "\n") {
 		line := strings.TrimSpace(raw)
 		switch {
-		case open == nil && line == "```go":
+		case open == nil && line == "```"+language:
 			open = &block{page: page, line: i + 2}
 		case open != nil && strings.HasPrefix(line, "```"):
 			found = append(found, *open)
@@ -66,8 +66,19 @@ func match(have, want []string) (n int, instead string) {
 // line by line, in a Go file of this repository; indentation and blank lines
 // are free.
 func TestGoInPagesIsCompiled(t *testing.T) {
+	checkBlocks(t, "go", ".go")
+}
+
+// Nor does a page have bash, but for single commands, that is no script of this
+// repository: those are checked by shellcheck, and tried.
+func TestBashInPagesIsScripts(t *testing.T) {
+	checkBlocks(t, "bash", ".sh")
+}
+
+func checkBlocks(t *testing.T, language, suffix string) {
+	t.Helper()
 	code := map[string][]string{}
-	for _, name := range tree(t, ".go") {
+	for _, name := range tree(t, suffix) {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -81,9 +92,9 @@ func TestGoInPagesIsCompiled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range goBlocks(page, string(text)) {
+		for _, b := range blocks(page, string(text), language) {
 			if miss := b.missing(code); miss != "" {
-				t.Errorf("%s:%d: this Go block is in no Go file of the tree; %s", b.page, b.line, miss)
+				t.Errorf("%s:%d: this block is in no %s file of the tree; %s", b.page, b.line, suffix, miss)
 			}
 		}
 	}

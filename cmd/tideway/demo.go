@@ -5,22 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/netip"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tideway-go/tideway/examples/chat/room"
-	quotes "github.com/tideway-go/tideway/examples/quotes/board"
-	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
-	"github.com/tideway-go/tideway/router"
 )
 
 const (
@@ -37,7 +29,7 @@ type demo struct {
 	freshKey              bool // nobody chose apiKey
 	durable               []string
 	cluster               natsbus.Cluster
-	level                 slog.Level
+	level                 levelFlag
 	verbose               bool
 }
 
@@ -45,13 +37,18 @@ func (p *program) demoCommand() *cobra.Command {
 	d := &demo{program: p}
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Serve a chat and a rollout, with a NATS server inside",
-		Long: `Demo serves a chat: the page at /, its sockets at /ws/chat/{room}/, /healthz and
-/readyz for probes, and the HTTP door for programs at /api/v1/. Whoever is in the room
-"lobby" is a member of the group "chat.lobby". At /quotes/ is a board of prices that
-shows what slow clients get. At /rollout/ operators update simulated game servers, and
-everybody who is logged in watches. A NATS server runs inside the program, unless --nats
-names another one; $NATS_URL does not count here.
+		Short: "Serve a chat, a rollout, inboxes and quotes, with a NATS server inside",
+		Long: `Demo serves a page that shows what there is, and how to push into it:
+
+  /chat/     a chat: whoever is in the room "lobby" is a member of the group "chat.lobby"
+  /rollout/  operators update simulated game servers, and everybody who is logged in watches
+  /inbox/    an inbox for each user, which misses nothing: the group "notify.ann" is ann's
+  /quotes/   prices that change fifty times a second, and what a slow client gets of them
+  /api/v1/   the HTTP door for programs: groups, queues, and jobs, whose workers need only curl
+  /healthz   for probes, as /readyz
+
+A NATS server runs inside the program, unless --nats names another one; $NATS_URL
+does not count here. On one that keeps nothing there is no rollout, inbox or job.
 
 With --cluster-listen and --cluster-routes several demos are one site. An
 interrupt or SIGTERM ends it: sockets are told to come back, requests finish.`,
@@ -76,26 +73,26 @@ func (d *demo) register(c *cobra.Command) {
 	f.StringVar(&d.store, "store", "", "`folder` for what NATS keeps (default: a temporary one)")
 	f.StringSliceVar(&d.hosts, "host", nil, "`name` by which browsers address the site, beside those of this machine; may be repeated")
 	f.StringVar(&d.apiKey, "api-key", "", "`key` for programs that use the HTTP door ($TIDEWAY_API_KEY; default: a new one, which is printed)")
-	f.StringSliceVar(&d.durable, "durable", nil, "`pattern` of groups whose messages are kept, such as chat.> or job.42; may be repeated")
+	f.StringSliceVar(&d.durable, "durable", nil, "`pattern` of groups whose messages are kept, such as chat.> or build.42; may be repeated")
 	f.StringVar(&d.cluster.Listen, "cluster-listen", "", "`address` at which the other demos' NATS servers reach this one")
 	f.StringSliceVar(&d.cluster.Routes, "cluster-routes", nil, "--cluster-listen `addresses` of all demos of the cluster, this one too")
 	f.StringVar(&d.cluster.Name, "cluster-name", "", "`name` of the cluster, the same for all (default tideway)")
 	f.StringVar(&d.cluster.Secret, "cluster-secret", "", "`word` that the NATS servers show each other ($TIDEWAY_CLUSTER_SECRET)")
-	f.TextVar(&d.level, "log-level", slog.LevelInfo, "least `level` of the log on stderr: debug, info, warn or error")
+	f.Var(&d.level, "log-level", "least level of the log on stderr: debug, info, warn or error")
 	f.BoolVarP(&d.verbose, "verbose", "v", false, "the same as --log-level debug")
 	complete(c, "log-level", "debug", "info", "warn", "error")
 }
 
 func (d *demo) run(ctx context.Context, c *cobra.Command) (err error) {
 	if d.verbose {
-		d.level = slog.LevelDebug
+		d.level = levelFlag(slog.LevelDebug)
 	}
-	log := slog.New(slog.NewTextHandler(d.stderr, &slog.HandlerOptions{Level: d.level}))
+	log := slog.New(slog.NewTextHandler(d.stderr, &slog.HandlerOptions{Level: slog.Level(d.level)}))
 	opts, err := d.busOptions(c, log)
 	if err != nil {
 		return err
 	}
-	if err := d.chooseKey(); err != nil {
+	if err := errors.Join(d.checkDurable(), d.chooseKey()); err != nil {
 		return err
 	}
 	ln, err := listen(d.addr, "--addr")
@@ -190,8 +187,12 @@ func (d *demo) checkFree() error {
 
 // listen listens on the address that a flag gave.
 func listen(addr, flag string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, usagef("%s %q is no address: want host:port", flag, addr)
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return nil, usagef("%s %q is no address: want host:port, with a port up to 65535", flag, addr)
 	}
 	ln, err := net.Listen("tcp", addr)
 	switch {
@@ -201,130 +202,4 @@ func listen(addr, flag string) (net.Listener, error) {
 		return nil, fmt.Errorf("another program listens on %s; end it, or choose another address with %s", addr, flag)
 	}
 	return nil, fmt.Errorf("cannot listen on %s: %w; choose another address with %s", addr, err, flag)
-}
-
-// serve serves the site until ctx ends. With keeps, rollouts are a part of it.
-func (d *demo) serve(ctx context.Context, ln net.Listener, bus *natsbus.Bus, l *layer.Layer, keeps bool, log *slog.Logger) (err error) {
-	names := d.names(ln.Addr())
-	market := quotes.New(l, log)
-	defer market.Close()
-	table := market.Routes()
-	table["/ws/chat/{room}/{$}"] = room.Consumer
-	opts := &router.Options{Hosts: names, Origins: names, Logger: log}
-	r, err := router.New(l, table, opts)
-	if err != nil {
-		return err
-	}
-	api, err := d.door(l, log)
-	if err != nil {
-		return err
-	}
-	mux, parts := d.site(r, api, l), []router.Part{r, api}
-	d.greet(ln.Addr(), bus)
-	if keeps {
-		ctx, stop := context.WithCancel(ctx) // the worker ends with the site, whatever ends that
-		updates, err := d.startRollout(ctx, l, opts)
-		if err != nil {
-			stop()
-			return err
-		}
-		defer func() { stop(); err = errors.Join(err, updates.end()) }()
-		updates.mount(mux)
-		updates.greet(d, d.pageHost(ln.Addr()))
-		parts = append(parts, updates.site.Router())
-	}
-	srv := &http.Server{
-		Handler:     mux,
-		IdleTimeout: 2 * time.Minute,
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	defer context.AfterFunc(ctx, func() { d.note("draining: sockets are told to come back; a second interrupt ends at once") })()
-	return router.Serve(ctx, srv, ln, parts...)
-}
-
-// names are those by which browsers may address the site, nil for those of this
-// machine.
-func (d *demo) names(addr net.Addr) []string {
-	names := d.hosts
-	if a, err := netip.ParseAddrPort(addr.String()); err == nil && !a.Addr().IsLoopback() && !a.Addr().IsUnspecified() {
-		host, _, _ := net.SplitHostPort(addr.String()) // it parsed
-		if a.Addr().Is6() {
-			host = "[" + host + "]"
-		}
-		names = append(names, host)
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	return append(names, "localhost", "127.0.0.1", "[::1]")
-}
-
-// site is what the demo serves beside rollouts.
-func (d *demo) site(r *router.Router, api http.Handler, l *layer.Layer) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.Handle("/ws/", quotes.SlowLinks(r))
-	mux.Handle("/quotes/", http.StripPrefix("/quotes", quotes.Page()))
-	mux.Handle("/api/v1/", api)
-	mux.Handle("/", room.Page())
-	mux.HandleFunc("GET /healthz", probe(func() error {
-		if err := l.Err(); errors.Is(err, layer.ErrClosed) {
-			return err
-		}
-		return nil // a link that is down comes back
-	}))
-	mux.HandleFunc("GET /readyz", probe(r.Ready))
-	return mux
-}
-
-// probe answers 200 while check returns nil, else 503 with the reason.
-func probe(check func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		if err := check(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		io.WriteString(w, "ok\n")
-	}
-}
-
-// greet says where the page is, and how to push a message into it.
-func (d *demo) greet(addr net.Addr, bus *natsbus.Bus) {
-	host := d.pageHost(addr)
-	fmt.Fprintf(d.stdout, "Open http://%s/ in two windows.\n", host)
-	defer d.greetPrograms(host)
-	nats := d.server.nats
-	if bus.ClientURL() != "" {
-		nats = bus.ClientURL()
-	} else if d.natsAddr == "" {
-		fmt.Fprintln(d.stdout, "No other program can send to it: --nats-addr is empty.")
-		return
-	}
-	command, flags := "tideway", ""
-	if readBuild().checkout() {
-		command = "go run ./cmd/tideway"
-	}
-	if nats != defaultNATS {
-		flags += " --nats " + withoutSecrets(nats)
-	}
-	if p := d.server.prefix; p != "" && p != "channels" {
-		flags += " --prefix " + p
-	}
-	fmt.Fprintf(d.stdout, "Then push a message into both, from another terminal:\n\n    %s send chat.lobby%s '%s'\n\n",
-		command, flags, `{"type":"chat.message","user":"script","text":"hello"}`)
-}
-
-// pageHost is the host and port of the page's address.
-func (d *demo) pageHost(addr net.Addr) string {
-	a, err := netip.ParseAddrPort(addr.String())
-	if err != nil || !a.Addr().IsUnspecified() {
-		return addr.String()
-	}
-	host := "localhost"
-	if len(d.hosts) > 0 {
-		host = d.hosts[0]
-	} else {
-		d.note("only pages of this machine may open sockets; name others with --host")
-	}
-	return fmt.Sprintf("%s:%d", host, a.Port())
 }

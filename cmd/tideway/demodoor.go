@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/examples/notify/inbox"
+	"github.com/tideway-go/tideway/examples/rollout/fleet"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/router"
 	"github.com/tideway-go/tideway/router/httpapi"
@@ -19,6 +22,36 @@ func (d *demo) retentions() (all []layer.Retention) {
 		all = append(all, layer.Retention{Pattern: pattern})
 	}
 	return all
+}
+
+// checkDurable says which pattern of --durable is none, or covers what another one
+// does.
+func (d *demo) checkDurable() error {
+	all := d.retentions()
+	for i, r := range all {
+		front, open := strings.CutSuffix(r.Pattern, ">")
+		if r.Pattern != ">" && (open && !strings.HasSuffix(front, ".") || layer.CheckGroup(front) != nil) {
+			return usagef(`--durable %q is no pattern: want the name of a group, or its front, a period and ">", such as "chat.>"`, r.Pattern)
+		}
+		for _, o := range all[:i] {
+			if r.Overlaps(o) {
+				return usagef("--durable %q and %q are about the same groups: give one of them", o.Pattern, r.Pattern)
+			}
+		}
+	}
+	return nil
+}
+
+// allRetentions are those, and the demo's own. What the demo keeps anyway need not
+// be asked for.
+func (d *demo) allRetentions() []layer.Retention {
+	own := append(fleet.Groups(), inbox.Groups()...)
+	asked := slices.DeleteFunc(d.retentions(), func(r layer.Retention) bool {
+		return slices.ContainsFunc(own, func(o layer.Retention) bool {
+			return o.Pattern == r.Pattern || o.Covers(strings.TrimSuffix(r.Pattern, ">"))
+		})
+	})
+	return append(asked, own...)
 }
 
 // chooseKey takes the key that somebody chose, or makes one.
@@ -42,16 +75,4 @@ func (d *demo) door(l *layer.Layer, log *slog.Logger) (*httpapi.API, error) {
 			return router.Kick{User: k.User, Session: k.Session, Group: k.Group, Code: consumer.StatusCode(k.Code), Reason: k.Reason}.Do(ctx, l)
 		},
 	})
-}
-
-// greetPrograms says how programs come in by the HTTP door. A key that somebody
-// chose is a secret.
-func (d *demo) greetPrograms(host string) {
-	key := d.apiKey
-	if !d.freshKey {
-		key = "$TIDEWAY_API_KEY"
-	}
-	fmt.Fprintf(d.stdout, "Or from any program that speaks HTTP:\n\n"+
-		"    curl -H \"X-API-Key: %s\" --json '%s' http://%s/api/v1/groups/chat.lobby/messages\n\n",
-		key, `{"type":"chat.message","user":"curl","text":"hello"}`, host)
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -28,6 +30,23 @@ func (o *outputFlag) Set(s string) error {
 		return nil
 	}
 	return fmt.Errorf("it is text or json")
+}
+
+// levelFlag is the least level of a log.
+type levelFlag slog.Level
+
+// String implements pflag.Value.
+func (l *levelFlag) String() string { return strings.ToLower(slog.Level(*l).String()) }
+
+// Type implements pflag.Value.
+func (l *levelFlag) Type() string { return "level" }
+
+// Set implements pflag.Value.
+func (l *levelFlag) Set(s string) error {
+	if (*slog.Level)(l).UnmarshalText([]byte(s)) != nil {
+		return fmt.Errorf("it is debug, info, warn or error")
+	}
+	return nil
 }
 
 func (o *outputFlag) register(c *cobra.Command) {

@@ -104,7 +104,7 @@ exit status is the job's: 0 if it succeeded.`,
 	f := c.Flags()
 	f.StringVar(&o.Key, "key", "", "`text` under which submitting again is the same job")
 	f.StringArrayVar(&o.Targets, "target", nil, "`name` of what the job is about; may be given many times")
-	f.IntVar(&o.Attempts, "attempts", 0, "`number` of attempts in a row without getting on, and it is dead (default 5)")
+	f.IntVar(&o.Attempts, "attempts", 0, "`number` of attempts in a row without getting on, after which the job is dead (default 5)")
 	f.DurationVar(&o.Delay, "delay", 0, "how long it waits before it may start")
 	f.BoolVar(&wait, "wait", false, "show it until its end, and exit with its verdict")
 	p.byFlag(c, &o.By)

@@ -43,6 +43,8 @@ command failed, or 2 when its command line makes no sense.`,
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
+	// What only has commands below it is no line of its own.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	p.server.register(root.PersistentFlags())
 	root.AddCommand(p.demoCommand(), p.sendCommand(), p.tailCommand(), p.historyCommand(), p.membersCommand(), p.kickCommand(), p.jobCommand(), p.queueCommand(), p.deadCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand())
 	return root

@@ -49,6 +49,11 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each program waits a second
+			worker, err := filepath.Abs("../../examples/curlworker/worker.sh")
+			if err != nil {
+				return err
+			}
+			e.Setenv("WORKER", worker)
 			e.Values[stageKey{}] = &stage{processes: map[string]*process{}, sockets: map[string]*socket{}, proxies: map[string]*proxy{}}
 			return nil
 		},
@@ -97,7 +102,7 @@ func command(usage string, least int, f func(*stage, *testscript.TestScript, []s
 }
 
 // handed are the variables of the script that a program in the background sees.
-var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "TIDEWAY_API_KEY", "NO_COLOR", "TERM", "GOCOVERDIR", "GORACE"}
+var handed = []string{"HOME", "PATH", "TMPDIR", "NATS_URL", "NATS_CREDS", "TIDEWAY_PREFIX", "TIDEWAY_CLUSTER_SECRET", "TIDEWAY_API_KEY", "TIDEWAY_ROLLOUT_USERS", "SITE", "NO_COLOR", "TERM", "GOCOVERDIR", "GORACE"}
 
 func (s *stage) start(ts *testscript.TestScript, args []string) error {
 	p := &process{Cmd: exec.Command(args[1], args[2:]...), done: make(chan struct{})}

@@ -28,10 +28,10 @@ type RemoteOptions struct {
 }
 
 // Remote hands out attempts to workers that are no part of this program and
-// report from elsewhere, such as a script with curl: package door puts it behind
-// HTTP. While an attempt is made, the process that handed it out keeps the job's
-// message; if it dies, the job goes to another worker, and the old one is refused.
-// Reports may go to any process.
+// report from elsewhere, such as a script with curl: package router/jobapi puts it
+// behind HTTP. While an attempt is made, the process that handed it out keeps the
+// job's message; if it dies, the job goes to another worker, and the old one is
+// refused. Reports may go to any process.
 type Remote struct {
 	w        worker
 	lease    time.Duration

@@ -55,7 +55,7 @@ func run(ctx context.Context, addr, nats string) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", sockets)
-	mux.Handle("/", room.Page())
+	mux.Handle("/", room.Page(nil))
 
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

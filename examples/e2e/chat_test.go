@@ -28,8 +28,8 @@ const said = `[...document.querySelectorAll("#log .message")].map(
 func TestChatInTwoWindows(t *testing.T) {
 	d := startDemo(t)
 	browser := startBrowser(t)
-	ann := open(t, browser, d.page()+"?room=harbour&name=ann")
-	ben := open(t, browser, d.page()+"?room=harbour&name=ben")
+	ann := open(t, browser, d.page()+"chat/?room=harbour&name=ann")
+	ben := open(t, browser, d.page()+"chat/?room=harbour&name=ben")
 	ann.waitConnected()
 	ben.waitConnected()
 
@@ -99,7 +99,7 @@ func TestChatInTwoWindows(t *testing.T) {
 // one again.
 func TestChatPageComesBack(t *testing.T) {
 	d := startDemo(t)
-	w := open(t, startBrowser(t), d.page()+"?name=ann")
+	w := open(t, startBrowser(t), d.page()+"chat/?name=ann")
 	w.waitConnected()
 	d.stop()
 	w.do(chromedp.WaitVisible(chromedp.CSS(`#state[data-state="reconnecting"]`)))

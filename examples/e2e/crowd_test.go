@@ -70,7 +70,7 @@ func (f *follower) follow(ctx context.Context) {
 // connection is one connection, until it ends for a reason after which clients
 // come back.
 func (f *follower) connection(ctx context.Context, site string) error {
-	c, err := client.Dial(ctx, site+"/ws/notify/", &client.Options{Header: f.header, HTTPClient: f.client, Resume: f.resume})
+	c, err := client.Dial(ctx, site+"/inbox/ws/", &client.Options{Header: f.header, HTTPClient: f.client, Resume: f.resume})
 	if refused, ok := errors.AsType[*client.RefusedError](err); ok && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
 		return err
 	}
@@ -182,7 +182,7 @@ func (c scale) gather(t *testing.T, at string, sites func(turn int) string) []*f
 func logIn(t *testing.T, site, user string) http.Header {
 	t.Helper()
 	stay := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	r, err := stay.PostForm(site+"/login", url.Values{"user": {user}})
+	r, err := stay.PostForm(site+"/inbox/login", url.Values{"user": {user}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func outcome(t *testing.T, s *inboxSite, header http.Header, cursor string) stri
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	c, err := client.Dial(ctx, "http://"+s.addr+"/ws/notify/", &client.Options{
+	c, err := client.Dial(ctx, "http://"+s.addr+"/inbox/ws/", &client.Options{
 		Header: header, Resume: client.Resume{Cursors: map[string]string{"notify.ann": cursor}},
 	})
 	if err != nil {

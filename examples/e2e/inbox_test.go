@@ -262,7 +262,7 @@ func TestInboxInThreeWindows(t *testing.T) {
 	tell := func(texts ...string) {
 		t.Helper()
 		for _, text := range texts {
-			r, err := http.PostForm(site+"/notify/ann", url.Values{"text": {text}})
+			r, err := http.PostForm(site+"/inbox/notify/ann", url.Values{"text": {text}})
 			if err != nil {
 				t.Fatal(err)
 			}

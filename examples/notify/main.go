@@ -1,10 +1,8 @@
-// Notify is an inbox that loses nothing. An ordinary HTTP handler tells a user
-// something, and it is in all windows that this user has open, in order and once:
-// also in those that were reloaded, offline, or connected to a server that was
-// killed. Log in as ann in a browser, then tell ann:
+// Notify is an inbox that loses nothing: package inbox, as a site of its own. Log
+// in as ann in a browser, then tell ann something:
 //
 //	go run ./examples/notify
-//	curl -d text='Your order is on its way' http://127.0.0.1:8000/notify/ann
+//	curl -d text='Your order is on its way' http://127.0.0.1:8000/inbox/notify/ann
 //
 // The sockets know their user by the cookie of the site's sessions. Any other
 // process can notify, too, since a notification is a message to a group:
@@ -12,7 +10,7 @@
 //	go run ./cmd/tideway send notify.ann '{"type":"notify.message","text":"hello"}'
 //
 // The NATS server is inside, unless -use names another: several of these programs
-// on one NATS server are one site.
+// on one NATS server are one site. Only pages of this machine may open sockets.
 package main
 
 import (
@@ -29,6 +27,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/tideway-go/tideway/examples/notify/inbox"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 	"github.com/tideway-go/tideway/router"
@@ -68,24 +67,23 @@ func run(ctx context.Context, addr string, opts *natsbus.Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bus.Close(context.WithoutCancel(ctx))) }()
-	l, err := layer.New(bus, &layer.Options{Groups: kept})
+	l, err := layer.New(bus, &layer.Options{Groups: inbox.Groups()})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close(context.WithoutCancel(ctx))) }()
 
-	sessions, err := openSessions(ctx, bus.Conn())
+	site, err := inbox.New(l, nil)
 	if err != nil {
 		return err
 	}
-	s, err := newSite(l, sessions, nil)
-	if err != nil {
-		return err
-	}
+	mux := http.NewServeMux()
+	mux.Handle(inbox.Path, site.Handler())
+	mux.Handle("GET /{$}", http.RedirectHandler(inbox.Path, http.StatusSeeOther))
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	fmt.Printf("The page is at http://%s/, NATS at %s\n", ln.Addr(), cmp.Or(opts.URL, bus.ClientURL()))
-	return router.Serve(ctx, &http.Server{Handler: s.handler()}, ln, s.sockets)
+	fmt.Printf("The page is at http://%s%s, NATS at %s\n", ln.Addr(), inbox.Path, cmp.Or(opts.URL, bus.ClientURL()))
+	return router.Serve(ctx, &http.Server{Handler: mux}, ln, site.Router())
 }

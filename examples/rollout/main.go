@@ -144,7 +144,7 @@ func (s *settings) serve(ctx context.Context, l *layer.Layer, out io.Writer) err
 		sockets.Hosts = append(strings.Split(s.hosts, ","), "localhost", "127.0.0.1", "[::1]")
 		sockets.Origins = sockets.Hosts
 	}
-	site, err := fleet.New(l, &fleet.Options{Servers: s.servers, Users: users, SecureCookies: s.secure, Router: sockets})
+	site, err := fleet.New(l, &fleet.Options{Servers: s.servers, Users: users, Printed: s.users == "", SecureCookies: s.secure, Router: sockets})
 	if err != nil {
 		return err
 	}

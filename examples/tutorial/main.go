@@ -53,6 +53,7 @@ func page(w http.ResponseWriter, _ *http.Request) {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	log.Print("the page is at http://127.0.0.1:8000/")
 	if err := run(ctx, "127.0.0.1:8000", "127.0.0.1:4222"); err != nil {
 		log.Fatal(err)
 	}

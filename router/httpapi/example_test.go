@@ -19,7 +19,7 @@ func Example() {
 	serve := func(ctx context.Context, l *layer.Layer, mux *http.ServeMux, sockets *router.Router) error {
 		api, err := httpapi.New(l, &httpapi.Options{
 			Keys: []httpapi.Key{
-				{Name: "deploy script", Secret: os.Getenv("DEPLOY_KEY"), Scopes: []string{"groups.write:job.>"}},
+				{Name: "deploy script", Secret: os.Getenv("DEPLOY_KEY"), Scopes: []string{"groups.write:build.>"}},
 				{Name: "dashboard", Secret: os.Getenv("DASHBOARD_KEY"), Scopes: []string{"groups.read"}},
 			},
 		})
@@ -34,7 +34,7 @@ func Example() {
 
 // A page gets a place and a token, for its EventSource.
 func ExampleAPI_Token() {
-	l, err := layer.New(membus.New(), &layer.Options{Groups: []layer.Retention{{Pattern: "job.>"}}})
+	l, err := layer.New(membus.New(), &layer.Options{Groups: []layer.Retention{{Pattern: "build.>"}}})
 	if err != nil {
 		panic(err)
 	}
@@ -44,11 +44,11 @@ func ExampleAPI_Token() {
 		panic(err)
 	}
 	page := func(w http.ResponseWriter, r *http.Request) error {
-		at, err := l.Position(r.Context(), "job.42") // before the state of the page is read
+		at, err := l.Position(r.Context(), "build.42") // before the state of the page is read
 		if err != nil {
 			return err
 		}
-		token, _, err := api.Token("job.42", time.Hour) // for whoever may see the page
+		token, _, err := api.Token("build.42", time.Hour) // for whoever may see the page
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func ExampleAPI_Token() {
 		return err
 	}
 	w := httptest.NewRecorder()
-	err = page(w, httptest.NewRequest("GET", "/jobs/42", nil))
+	err = page(w, httptest.NewRequest("GET", "/builds/42", nil))
 	fmt.Println(err, w.Body.Len() > 60)
 	// Output: <nil> true
 }

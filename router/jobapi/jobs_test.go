@@ -2,7 +2,6 @@ package jobapi_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -286,37 +284,5 @@ func TestRefusals(t *testing.T) {
 	}
 	if v := ask(t, s, "GET", "/api/v1/jobs", "", 401, "X-API-Key: "+key+"x"); code(v) != "unauthorized" {
 		t.Errorf("another key: got %v", v)
-	}
-}
-
-// The worker of docs/reference/jobs.md.
-const bashWorker = `
-api=$1 key=$2
-ask() { curl -sS -H "X-API-Key: $key" -H "Tideway-Token: $token" -H "Content-Type: application/json" "$@"; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
-
-while taken=$(ask -X POST "$api/api/v1/jobs/backup/take") && [ -n "$taken" ]; do
-	job=$(echo "$taken" | field job) token=$(echo "$taken" | field token)
-	say() { ask -X PATCH "$api/api/v1/jobs/$job" -d "$1" >/dev/null; }
-	say '{"log":"copying"}'
-	say '{"done":1,"total":2}'
-	say '{"state":"succeeded","result":"42 files"}'
-	exit
-done
-`
-
-func TestBashWorker(t *testing.T) {
-	_, s := open(t, membus.New(), nil)
-	id := ask(t, s, "POST", "/api/v1/jobs/backup", `{}`, 202)["job"].(string)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", bashWorker, "worker", s.URL, key)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil || out.Len() > 0 {
-		t.Fatalf("the worker says %v and %s", err, out.String())
-	}
-	if v := ask(t, s, "GET", "/api/v1/jobs/"+id, "", 200); v["state"] != "succeeded" || v["result"] != "42 files" || v["done"] != 1.0 {
-		t.Errorf("got %v", v)
 	}
 }

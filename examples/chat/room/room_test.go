@@ -121,7 +121,7 @@ func TestRoomNames(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	page := Page()
+	page := Page(nil)
 	for _, c := range []struct {
 		method, path string
 		status       int

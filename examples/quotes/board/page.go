@@ -25,7 +25,7 @@ func Page() http.Handler {
 }
 
 // policy lets the page load and open only what this server has.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func withPolicy(h http.Handler) http.Handler {

@@ -31,6 +31,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/tideway-go/tideway/consumer/job"
+	"github.com/tideway-go/tideway/examples/internal/sessions"
 	"github.com/tideway-go/tideway/examples/rollout/gameserver"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/router"
@@ -47,8 +48,13 @@ const Path = "/rollout/"
 // Groups are the durable groups that the site and the workers need, for
 // [layer.Options]: those of jobs, and the sessions.
 func Groups() []layer.Retention {
-	return append(job.Groups(), layer.Retention{Pattern: sessionPrefix + ">", Messages: 1, Age: sessionAge})
+	return append(job.Groups(), sessions.Group(sessionPrefix, sessionAge))
 }
+
+const (
+	sessionPrefix = "rolloutsession."
+	sessionAge    = 12 * time.Hour
+)
 
 // Queues are the durable queues that they need. A job whose worker has died goes
 // on elsewhere after ackWait; 0 is 30 s. All programs on one network have to agree.
@@ -68,6 +74,10 @@ type Options struct {
 	// Users are those who may log in. Required.
 	Users []User
 
+	// Printed says that the program has printed the names and passwords of Users,
+	// which the login form then tells. Default false.
+	Printed bool
+
 	// SecureCookies is for a site that browsers reach by https alone. Default
 	// false.
 	SecureCookies bool
@@ -82,6 +92,7 @@ type Site struct {
 	layer    *layer.Layer
 	servers  *servers
 	people   []User
+	printed  bool
 	sessions *scs.SessionManager
 	users    *session.Sessions
 	sockets  *router.Router
@@ -92,8 +103,8 @@ func New(l *layer.Layer, opts *Options) (*Site, error) {
 	if opts == nil || opts.Servers == "" || len(opts.Users) == 0 {
 		return nil, errors.New("fleet: Options need Servers, the address of the game servers, and Users, who may log in")
 	}
-	s := &Site{layer: l, servers: newServers(opts.Servers), people: opts.Users, sessions: scs.New()}
-	s.sessions.Store = &store{l}
+	s := &Site{layer: l, servers: newServers(opts.Servers), people: opts.Users, printed: opts.Printed, sessions: scs.New()}
+	s.sessions.Store = sessions.New(l, sessionPrefix)
 	s.sessions.HashTokenInStore = true
 	s.sessions.Lifetime = sessionAge
 	s.sessions.Cookie.Name, s.sessions.Cookie.Path = "rollout_session", Path

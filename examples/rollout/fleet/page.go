@@ -35,6 +35,7 @@ type view struct {
 	User    User
 	Problem string
 	Next    string // after the login
+	Printed []User // whose passwords are in the program's terminal
 	History []job.Summary
 
 	Rollout *job.Status // of the page of one rollout
@@ -77,7 +78,7 @@ func (s *Site) overview(w http.ResponseWriter, r *http.Request) {
 func (s *Site) showOverview(w http.ResponseWriter, r *http.Request, status int, problem string) {
 	v := view{User: s.who(r), Problem: problem, Key: rand.Text(), Versions: versions}
 	if v.User.Name == "" {
-		show(w, status, v)
+		s.showLogin(w, status, v)
 		return
 	}
 	all, err := s.servers.list(r.Context())
@@ -97,6 +98,14 @@ func (s *Site) showOverview(w http.ResponseWriter, r *http.Request, status int, 
 	show(w, status, v)
 }
 
+// showLogin shows the login form.
+func (s *Site) showLogin(w http.ResponseWriter, status int, v view) {
+	if s.printed {
+		v.Printed = s.people
+	}
+	show(w, status, v)
+}
+
 func (s *Site) history(r *http.Request) ([]job.Summary, error) {
 	return job.List(r.Context(), s.layer, &job.ListOptions{Kind: Kind, Limit: 20})
 }
@@ -106,7 +115,7 @@ func (s *Site) history(r *http.Request) ([]job.Summary, error) {
 func (s *Site) rollout(w http.ResponseWriter, r *http.Request) {
 	v := view{User: s.who(r), Next: r.URL.Path}
 	if v.User.Name == "" {
-		show(w, http.StatusOK, v)
+		s.showLogin(w, http.StatusOK, v)
 		return
 	}
 	id, ok := s.id(w, r)

@@ -104,7 +104,8 @@ func (s *Site) login(w http.ResponseWriter, r *http.Request) {
 	u := s.person(r.PostFormValue("user"))
 	want, got := sha256.Sum256([]byte(u.Password)), sha256.Sum256([]byte(r.PostFormValue("password")))
 	if subtle.ConstantTimeCompare(want[:], got[:]) == 0 || u.Name == "" {
-		show(w, http.StatusForbidden, view{Problem: "There is no such user with that password."})
+		next := r.PostFormValue("next")
+		s.showLogin(w, http.StatusForbidden, view{Problem: "There is no such user with that password.", Next: next})
 		return
 	}
 	if err := s.sessions.RenewToken(r.Context()); err != nil {

@@ -174,15 +174,11 @@ function showRooms() {
   $("rooms").querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
-function showCommand(tool = document.querySelector("#tools [aria-pressed=true]").dataset.tool) {
+function showCommand(chosen = document.querySelector("#tools [aria-pressed=true]")) {
+  const { tool, line } = chosen.dataset;
   const message = `'{"type":"chat.message","user":"${tool}","text":"hello"}'`;
-  $("command").textContent = {
-    tideway: `go run ./cmd/tideway send chat.${room} ${message}`,
-    python: `python3 examples/push/push.py chat.${room} ${message}`,
-    bash: `bash examples/push/push.sh chat.${room} ${message}`,
-    nats: `nats pub channels.grp.chat.${room} ${message}`,
-  }[tool];
-  for (const button of $("tools").children) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
+  $("command").textContent = line.replace("{group}", `chat.${room}`).replace("{message}", () => message);
+  for (const button of $("tools").children) button.setAttribute("aria-pressed", String(button === chosen));
 }
 
 function element(tag, className = "", words) {
@@ -243,7 +239,7 @@ document.onvisibilitychange = () => {
   if (!document.hidden) showUnread(0);
 };
 
-for (const button of $("tools").children) button.onclick = () => showCommand(button.dataset.tool);
+for (const button of $("tools").children) button.onclick = () => showCommand(button);
 $("copy").onclick = async () => {
   const command = $("command");
   try {

@@ -1,4 +1,7 @@
-package fleet
+// Package sessions keeps the sessions of the examples' sites in the channel
+// layer: each is the newest message of a durable group, named by its token. So all
+// web processes know them, and none has to be there for long.
+package sessions
 
 import (
 	"context"
@@ -9,17 +12,19 @@ import (
 	"github.com/tideway-go/tideway/layer"
 )
 
-const (
-	sessionPrefix = "rolloutsession."
-	sessionAge    = 12 * time.Hour
-)
+// Group returns the policy that the sessions of a site need, which begin with
+// prefix, such as "rolloutsession.", and last for age.
+func Group(prefix string, age time.Duration) layer.Retention {
+	return layer.Retention{Pattern: prefix + ">", Messages: 1, Age: age}
+}
 
-// store keeps sessions in the channel layer: each is the newest message of a
-// durable group, named by the hash of its token. So all web processes know them,
-// and none has to be there for long.
-type store struct{ layer *layer.Layer }
+// New returns a store for a site's sessions. The layer needs what [Group] says.
+func New(l *layer.Layer, prefix string) scs.CtxStore { return &store{l, prefix} }
 
-var _ scs.CtxStore = (*store)(nil)
+type store struct {
+	layer  *layer.Layer
+	prefix string
+}
 
 // record is a session as it is kept. One without data has ended.
 type record struct {
@@ -28,20 +33,20 @@ type record struct {
 }
 
 // MessageType implements layer.Payload.
-func (record) MessageType() string { return "rollout.session" }
+func (record) MessageType() string { return "session" }
 
-// storeTime bounds what a page may wait for its session.
-const storeTime = 5 * time.Second
+// patience bounds what a page may wait for its session.
+const patience = 5 * time.Second
 
 // FindCtx implements scs.CtxStore.
 func (s *store) FindCtx(ctx context.Context, token string) (data []byte, found bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if layer.CheckGroup(sessionPrefix+token) != nil {
-		return nil, false, nil
+	if layer.CheckGroup(s.prefix+token) != nil {
+		return nil, false, nil // a stranger may write anything into a cookie
 	}
 	var newest record
-	for m, err := range s.layer.History(ctx, sessionPrefix+token, layer.Position{}, 0) {
+	for m, err := range s.layer.History(ctx, s.prefix+token, layer.Position{}, 0) {
 		if err != nil {
 			return nil, false, err
 		}
@@ -54,9 +59,9 @@ func (s *store) FindCtx(ctx context.Context, token string) (data []byte, found b
 
 // CommitCtx implements scs.CtxStore.
 func (s *store) CommitCtx(ctx context.Context, token string, data []byte, expires time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err := s.layer.Publish(ctx, sessionPrefix+token, record{expires, data}, nil)
+	_, err := s.layer.Publish(ctx, s.prefix+token, record{expires, data}, nil)
 	return err
 }
 

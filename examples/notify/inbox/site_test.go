@@ -1,4 +1,4 @@
-package main
+package inbox
 
 import (
 	"context"
@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alexedwards/scs/v2/memstore"
-
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/consumertest"
 	"github.com/tideway-go/tideway/layer"
@@ -25,17 +23,17 @@ import (
 func serve(t *testing.T) (http.Handler, *httptest.Server) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	l, err := layer.New(membus.New(), &layer.Options{Groups: kept, Logger: log})
+	l, err := layer.New(membus.New(), &layer.Options{Groups: Groups(), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close(context.Background()) })
-	s, err := newSite(l, memstore.New(), &router.Options{Logger: log})
+	s, err := New(l, &Options{Router: &router.Options{Logger: log}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.sockets.Shutdown(context.Background()) })
-	h := s.handler()
+	h := s.Handler()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	return h, server
@@ -85,7 +83,7 @@ func (b *browser) answer(response *http.Response, err error) (int, string) {
 // socket returns what a handshake of this browser carries.
 func (b *browser) socket() *consumertest.Options {
 	b.t.Helper()
-	u, err := url.Parse(b.site)
+	u, err := url.Parse(b.site + Path)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -103,14 +101,14 @@ func TestNotify(t *testing.T) {
 	windows := map[string][]*consumertest.Client{}
 	for _, user := range []string{"ann", "ann", "ben"} {
 		b := newBrowser(t, server.URL)
-		if status, body := b.post("/login", url.Values{"user": {user}}); status != http.StatusOK || !strings.Contains(body, "/notify/"+user) {
+		if status, body := b.post(Path+"login", url.Values{"user": {user}}); status != http.StatusOK || !strings.Contains(body, Path+"notify/"+user) {
 			t.Fatalf("login of %s: %d %s", user, status, body)
 		}
-		windows[user] = append(windows[user], consumertest.Dial(t, h, "/ws/notify/", b.socket()))
+		windows[user] = append(windows[user], consumertest.Dial(t, h, Path+"ws/", b.socket()))
 	}
 
 	program := &browser{server.Client(), t, server.URL}
-	if status, body := program.post("/notify/ann", text("Your <order> is on its way")); status != http.StatusAccepted || body != "sent\n" {
+	if status, body := program.post(Path+"notify/ann", text("Your <order> is on its way")); status != http.StatusAccepted || body != "sent\n" {
 		t.Errorf("notify: got %d %q, want 202", status, body)
 	}
 	for _, w := range windows["ann"] {
@@ -125,11 +123,11 @@ func TestNotify(t *testing.T) {
 func TestNotLoggedIn(t *testing.T) {
 	h, server := serve(t)
 	stranger := newBrowser(t, server.URL)
-	if got := consumertest.Refused(t, h, "/ws/notify/", stranger.socket()); got.Status != http.StatusUnauthorized {
+	if got := consumertest.Refused(t, h, Path+"ws/", stranger.socket()); got.Status != http.StatusUnauthorized {
 		t.Errorf("got %d %q, want 401", got.Status, got.Body)
 	}
 	for _, user := range []string{"", "a b", "a/b", "<b>", strings.Repeat("a", 93)} {
-		status, body := stranger.post("/login", url.Values{"user": {user}})
+		status, body := stranger.post(Path+"login", url.Values{"user": {user}})
 		if status != http.StatusBadRequest || !strings.Contains(body, "A name is made of letters") {
 			t.Errorf("login of %q: got %d %s, want 400 and the form", user, status, body)
 		}
@@ -140,21 +138,21 @@ func TestNotLoggedIn(t *testing.T) {
 func TestLogout(t *testing.T) {
 	h, server := serve(t)
 	leaving, staying := newBrowser(t, server.URL), newBrowser(t, server.URL)
-	leaving.post("/login", url.Values{"user": {"ann"}})
-	staying.post("/login", url.Values{"user": {"ann"}})
-	gone, stays := consumertest.Dial(t, h, "/ws/notify/", leaving.socket()), consumertest.Dial(t, h, "/ws/notify/", staying.socket())
+	leaving.post(Path+"login", url.Values{"user": {"ann"}})
+	staying.post(Path+"login", url.Values{"user": {"ann"}})
+	gone, stays := consumertest.Dial(t, h, Path+"ws/", leaving.socket()), consumertest.Dial(t, h, Path+"ws/", staying.socket())
 
-	if _, body := leaving.post("/logout", nil); !strings.Contains(body, "Who are you?") {
+	if _, body := leaving.post(Path+"logout", nil); !strings.Contains(body, "Who are you?") {
 		t.Errorf("after the logout: %s, want the login form", body)
 	}
 	if code, reason := gone.ReceiveClose(); code != consumer.StatusUnauthorized || reason != "logged out" {
 		t.Errorf("the socket closed with %d %q, want 4001", code, reason)
 	}
-	leaving.post("/notify/ann", text("still here"))
+	leaving.post(Path+"notify/ann", text("still here"))
 	if got := stays.ReceiveText(); !strings.Contains(got, "still here") {
 		t.Errorf("the other browser got %s", got)
 	}
-	consumertest.Refused(t, h, "/ws/notify/", leaving.socket())
+	consumertest.Refused(t, h, Path+"ws/", leaving.socket())
 }
 
 func TestRefusedNotifications(t *testing.T) {
@@ -164,12 +162,12 @@ func TestRefusedNotifications(t *testing.T) {
 		path, text string
 		status     int
 	}{
-		{"/notify/ann", "", http.StatusBadRequest},
-		{"/notify/ann", " ", http.StatusBadRequest},
-		{"/notify/ann", strings.Repeat("x", 70_000), http.StatusBadRequest},
-		{"/notify/a%20b", "hello", http.StatusBadRequest},
-		{"/notify/a%2Fb", "hello", http.StatusBadRequest},
-		{"/notify/", "hello", http.StatusNotFound},
+		{Path + "notify/ann", "", http.StatusBadRequest},
+		{Path + "notify/ann", " ", http.StatusBadRequest},
+		{Path + "notify/ann", strings.Repeat("x", 70_000), http.StatusBadRequest},
+		{Path + "notify/a%20b", "hello", http.StatusBadRequest},
+		{Path + "notify/a%2Fb", "hello", http.StatusBadRequest},
+		{Path + "notify/", "hello", http.StatusNotFound},
 	} {
 		if status, body := program.post(c.path, text(c.text)); status != c.status {
 			t.Errorf("%s with %.10q: got %d %q, want %d", c.path, c.text, status, body, c.status)
@@ -177,7 +175,7 @@ func TestRefusedNotifications(t *testing.T) {
 	}
 
 	// A page of another site can neither notify nor log in.
-	for _, path := range []string{"/notify/ann", "/login", "/logout"} {
+	for _, path := range []string{Path + "notify/ann", Path + "login", Path + "logout"} {
 		r, err := http.NewRequest("POST", server.URL+path, strings.NewReader("text=hello&user=ann"))
 		if err != nil {
 			t.Fatal(err)
@@ -199,11 +197,12 @@ func TestPages(t *testing.T) {
 	_, server := serve(t)
 	b := newBrowser(t, server.URL)
 	for path, want := range map[string]string{
-		"/":                 "Who are you?",
-		"/whoami":           "",
-		"/notify.css":       "color-scheme",
-		"/notify.js":        "/tideway/index.js",
-		"/tideway/index.js": "tideway.v1",
+		Path:                      "Who are you?",
+		Path + "whoami":           "",
+		Path + "page/inbox.css":   "color-scheme",
+		Path + "page/inbox.js":    "/inbox/tideway/index.js",
+		Path + "page/icon.svg":    "<svg",
+		Path + "tideway/index.js": "tideway.v1",
 	} {
 		if status, body := b.read(path); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %.200q; want it to contain %q", path, status, body, want)

@@ -3,17 +3,19 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tideway-go/tideway/examples/notify/inbox"
 	"github.com/tideway-go/tideway/examples/rollout/fleet"
 	"github.com/tideway-go/tideway/examples/rollout/gameserver"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 	"github.com/tideway-go/tideway/router"
+	"github.com/tideway-go/tideway/router/httpapi"
+	"github.com/tideway-go/tideway/router/jobapi"
 )
 
 // gameServersCommand is what the demo starts as a process of its own. It ends
@@ -32,13 +34,13 @@ func (p *program) gameServersCommand() *cobra.Command {
 	}
 }
 
-// open makes the demo's layer, with what rollouts need if the NATS server can
-// keep it. A cluster whose other servers are not there yet takes its time, but
-// not after ctx has ended.
+// open makes the demo's layer, with what rollouts, inboxes and jobs need if the
+// NATS server can keep it. A cluster whose other servers are not there yet takes
+// its time, but not after ctx has ended.
 func (d *demo) open(ctx context.Context, bus *natsbus.Bus, log *slog.Logger) (l *layer.Layer, keeps bool, err error) {
 	least := layer.Options{Groups: d.retentions(), Presence: []layer.Presence{{Pattern: "chat.>", Quiet: true}}, Logger: log}
 	all := least
-	all.Groups, all.Queues = append(d.retentions(), fleet.Groups()...), fleet.Queues(0)
+	all.Groups, all.Queues = d.allRetentions(), fleet.Queues(0)
 	type result struct {
 		l   *layer.Layer
 		err error
@@ -58,35 +60,74 @@ func (d *demo) open(ctx context.Context, bus *natsbus.Bus, log *slog.Logger) (l 
 		return r.l, true, nil
 	}
 	if l, err = layer.New(bus, &least); err == nil {
-		d.note("%s is not served: %s", fleet.Path, withoutPackages(r.err.Error()))
+		d.note("%s, %s and jobs are not served: %s", fleet.Path, inbox.Path, withoutPackages(r.err.Error()))
 	}
 	return l, false, err
 }
 
-// updates are the demo's second site, and the worker behind it.
+// kept is the part of the demo that lives on what the NATS server keeps.
+type kept struct {
+	updates *updates
+	inboxes *inbox.Site
+	jobs    *jobapi.Jobs
+}
+
+// startKept starts it. The worker ends when ctx does.
+func (d *demo) startKept(ctx context.Context, l *layer.Layer, api *httpapi.API, opts *router.Options, g *greeting) (k *kept, err error) {
+	k = &kept{}
+	if k.jobs, err = jobapi.Add(api, l, &jobapi.Options{Logger: opts.Logger}); err != nil {
+		return nil, err
+	}
+	if k.inboxes, err = inbox.New(l, &inbox.Options{Commands: g.Commands, Router: opts}); err != nil {
+		return nil, errors.Join(err, closeWithin(ctx, k.jobs.Close))
+	}
+	if k.updates, err = d.startRollout(ctx, l, opts); err != nil {
+		return nil, errors.Join(err, closeWithin(ctx, k.jobs.Close))
+	}
+	g.Keeps, g.users = true, k.updates.printed
+	return k, nil
+}
+
+// mount adds its pages to the demo's.
+func (k *kept) mount(mux *http.ServeMux) {
+	mux.Handle(fleet.Path, k.updates.site.Handler())
+	mux.Handle(inbox.Path, k.inboxes.Handler())
+}
+
+// parts are those that are told of the server's end.
+func (k *kept) parts() []router.Part {
+	return []router.Part{k.updates.site.Router(), k.inboxes.Router()}
+}
+
+// end hands back the jobs of workers elsewhere, and waits for the worker here.
+func (k *kept) end(ctx context.Context) error {
+	return errors.Join(closeWithin(ctx, k.jobs.Close), k.updates.end())
+}
+
+// updates are the rollouts, and the worker behind them.
 type updates struct {
 	site    *fleet.Site
-	users   []fleet.User
-	printed bool // the users were made up, and have to be told
+	printed []fleet.User // who was made up, and has to be told
 	end     func() error
 }
 
 // startRollout starts the game servers and the worker. End waits for the worker,
 // which ends when ctx does, and then for the game servers.
 func (d *demo) startRollout(ctx context.Context, l *layer.Layer, opts *router.Options) (*updates, error) {
-	u := &updates{users: fleet.DemoUsers(), printed: true}
+	users := fleet.DemoUsers()
+	u := &updates{printed: users}
 	if text := d.env("TIDEWAY_ROLLOUT_USERS"); text != "" {
 		var err error
-		if u.users, err = fleet.ParseUsers(text); err != nil {
+		if users, err = fleet.ParseUsers(text); err != nil {
 			return nil, usagef("$TIDEWAY_ROLLOUT_USERS: %s", withoutPackages(err.Error()))
 		}
-		u.printed = false
+		u.printed = nil
 	}
 	servers, stop, err := gameserver.Child("demo", "game-servers")
 	if err != nil {
 		return nil, err
 	}
-	if u.site, err = fleet.New(l, &fleet.Options{Servers: servers, Users: u.users, Router: opts}); err != nil {
+	if u.site, err = fleet.New(l, &fleet.Options{Servers: servers, Users: users, Printed: u.printed != nil, Router: opts}); err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	worked := make(chan error, 1)
@@ -96,17 +137,3 @@ func (d *demo) startRollout(ctx context.Context, l *layer.Layer, opts *router.Op
 	u.end = func() error { return errors.Join(<-worked, stop()) }
 	return u, nil
 }
-
-// greet says where the page is, and who may log in.
-func (u *updates) greet(d *demo, host string) {
-	fmt.Fprintf(d.stdout, "Update forty simulated game servers at http://%s%s, and watch from another window.\n", host, fleet.Path)
-	if u.printed {
-		for _, who := range u.users {
-			fmt.Fprintf(d.stdout, "    %s (%s): password %s\n", who.Name, who.Role, who.Password)
-		}
-	}
-	fmt.Fprintln(d.stdout)
-}
-
-// mount adds the site to the demo's.
-func (u *updates) mount(mux *http.ServeMux) { mux.Handle(fleet.Path, u.site.Handler()) }

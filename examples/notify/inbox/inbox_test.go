@@ -1,4 +1,4 @@
-package main
+package inbox
 
 import (
 	"encoding/json"
@@ -25,7 +25,7 @@ var (
 
 func (b *browser) inbox() (p inboxPage) {
 	b.t.Helper()
-	_, body := b.read("/")
+	_, body := b.read(Path)
 	data := pageData.FindStringSubmatch(body)
 	if data == nil {
 		b.t.Fatalf("the page has no place to go on from:\n%s", body)
@@ -43,7 +43,7 @@ func (b *browser) inbox() (p inboxPage) {
 // follow connects as the page's client does, from the page's place.
 func (b *browser) follow(p inboxPage) *client.Conn {
 	b.t.Helper()
-	c, err := client.Dial(b.t.Context(), b.site+"/ws/notify/", &client.Options{
+	c, err := client.Dial(b.t.Context(), b.site+Path+"ws/", &client.Options{
 		Header: b.socket().Header, Resume: client.Resume{Cursors: map[string]string{p.group: p.at}},
 	})
 	if err != nil {
@@ -94,15 +94,15 @@ func expect(t *testing.T, c *client.Conn, want ...string) {
 func TestPageGoesOn(t *testing.T) {
 	_, server := serve(t)
 	ann := newBrowser(t, server.URL)
-	ann.post("/login", url.Values{"user": {"ann"}})
+	ann.post(Path+"login", url.Values{"user": {"ann"}})
 	empty := ann.inbox()
-	ann.post("/notify/ann", text("one"))
-	ann.post("/notify/ann", text("two"))
+	ann.post(Path+"notify/ann", text("one"))
+	ann.post(Path+"notify/ann", text("two"))
 	page := ann.inbox()
 	if want := []string{"two", "one"}; !slices.Equal(page.texts, want) || page.unread != 2 {
 		t.Errorf("the page has %q, %d unread; want %q, all unread", page.texts, page.unread, want)
 	}
-	ann.post("/notify/ann", text("three"))
+	ann.post(Path+"notify/ann", text("three"))
 	expect(t, ann.follow(empty), "resumed", "one", "two", "three")
 	expect(t, ann.follow(page), "resumed", "three")
 }
@@ -112,10 +112,10 @@ func TestPageGoesOn(t *testing.T) {
 func TestMarkAsRead(t *testing.T) {
 	_, server := serve(t)
 	ann := newBrowser(t, server.URL)
-	ann.post("/login", url.Values{"user": {"ann"}})
-	ann.post("/notify/ann", text("one"))
+	ann.post(Path+"login", url.Values{"user": {"ann"}})
+	ann.post(Path+"notify/ann", text("one"))
 	page := ann.inbox()
-	ann.post("/notify/ann", text("two"))
+	ann.post(Path+"notify/ann", text("two"))
 	first, second := ann.follow(page), ann.follow(ann.inbox())
 	expect(t, first, "resumed", "two")
 	if err := second.Send(t.Context(), seen{page.at}); err != nil {
@@ -134,7 +134,7 @@ func TestMarkAsRead(t *testing.T) {
 	if page = ann.inbox(); page.unread != 0 {
 		t.Errorf("%d are unread, want none", page.unread)
 	}
-	ann.post("/notify/ann", text("three"))
+	ann.post(Path+"notify/ann", text("three"))
 	if page = ann.inbox(); page.unread != 1 {
 		t.Errorf("%d are unread, want the new one", page.unread)
 	}
@@ -144,9 +144,9 @@ func TestMarkAsRead(t *testing.T) {
 func TestMarkAsReadRefused(t *testing.T) {
 	_, server := serve(t)
 	ann, ben := newBrowser(t, server.URL), newBrowser(t, server.URL)
-	ann.post("/login", url.Values{"user": {"ann"}})
-	ben.post("/login", url.Values{"user": {"ben"}})
-	ann.post("/notify/ann", text("one"))
+	ann.post(Path+"login", url.Values{"user": {"ann"}})
+	ben.post(Path+"login", url.Values{"user": {"ben"}})
+	ann.post(Path+"notify/ann", text("one"))
 	c := ann.follow(ann.inbox())
 	expect(t, c, "resumed")
 	for _, at := range []string{"", "nonsense", ben.inbox().at, strings.ToLower(ann.inbox().at)} {

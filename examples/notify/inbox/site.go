@@ -1,11 +1,8 @@
-package main
+package inbox
 
 import (
-	"embed"
 	"errors"
 	"fmt"
-	"html/template"
-	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,58 +11,91 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/examples/internal/sessions"
+	"github.com/tideway-go/tideway/examples/terminal"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/router"
 	"github.com/tideway-go/tideway/router/auth/session"
 	"github.com/tideway-go/tideway/router/clientjs"
 )
 
-// site is a web site with sessions.
-type site struct {
+// Path is where the site is.
+const Path = "/inbox/"
+
+// Options are the settings of [New]. A nil *Options and the zero Options mean the
+// defaults.
+type Options struct {
+	// Commands are what the page shows, for terminals. Default
+	// [terminal.Commands].
+	Commands []terminal.Command
+
+	// Router has the settings of the sockets; who they belong to, the site says.
+	// Default: those of package router.
+	Router *router.Options
+}
+
+// Site is the web site. Its methods may be called from many goroutines.
+type Site struct {
 	layer    *layer.Layer
+	commands []terminal.Command
 	sessions *scs.SessionManager
 	users    *session.Sessions
 	sockets  *router.Router
 }
 
-// newSite makes the site. opts are for its sockets; who they belong to, the site
-// says.
-func newSite(l *layer.Layer, store scs.Store, opts *router.Options) (*site, error) {
-	s := &site{layer: l, sessions: scs.New()}
-	s.sessions.Store, s.sessions.Lifetime = store, lifetime
-	s.sessions.Cookie.Name = "notify_session"
+// New makes the site. The layer needs [Groups].
+func New(l *layer.Layer, opts *Options) (*Site, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	s := &Site{layer: l, commands: o.Commands, sessions: scs.New()}
+	if s.commands == nil {
+		s.commands = terminal.Commands()
+	}
+	s.sessions.Store = sessions.New(l, sessionPrefix)
+	s.sessions.HashTokenInStore = true
+	s.sessions.Lifetime = lifetime
+	s.sessions.Cookie.Name, s.sessions.Cookie.Path = "notify_session", Path
+	s.sessions.ErrorFunc = func(w http.ResponseWriter, _ *http.Request, _ error) {
+		http.Error(w, "sessions cannot be read now; try again in a moment", http.StatusServiceUnavailable)
+	}
 	var err error
 	if s.users, err = session.New(s.sessions, nil); err != nil {
 		return nil, err
 	}
-	var o router.Options
-	if opts != nil {
-		o = *opts
+	var sockets router.Options
+	if o.Router != nil {
+		sockets = *o.Router
 	}
-	o.Authenticate = s.users
-	s.sockets, err = router.New(l, router.Table{"/ws/notify/{$}": windows}, &o)
+	sockets.Authenticate = s.users
+	s.sockets, err = router.New(l, router.Table{Path + "ws/{$}": windows}, &sockets)
 	return s, err
 }
 
-// handler returns the site's handler. What changes something takes no requests
+// Router serves the site's sockets; it is for router.Serve, which shuts it down.
+func (s *Site) Router() *router.Router { return s.sockets }
+
+// Handler serves the site below [Path]. What changes something takes no requests
 // from other sites' pages; a program, which has no Origin, may notify.
-func (s *site) handler() http.Handler {
+func (s *Site) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/ws/", s.sockets)
-	mux.HandleFunc("POST /notify/{user}", s.notify)
-	mux.Handle("POST /login", s.sessions.LoadAndSave(http.HandlerFunc(s.login)))
-	mux.Handle("POST /logout", s.sessions.LoadAndSave(http.HandlerFunc(s.logout)))
-	mux.Handle("GET /{$}", s.sessions.LoadAndSave(http.HandlerFunc(s.index)))
-	mux.Handle("GET /whoami", s.sessions.LoadAndSave(http.HandlerFunc(s.whoami)))
-	mux.Handle("GET /tideway/", http.StripPrefix("/tideway/", clientjs.Handler()))
-	mux.Handle("/", assets())
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, s.sessions.LoadAndSave(h)) }
+	handle("GET "+Path+"{$}", s.index)
+	handle("GET "+Path+"whoami", s.whoami)
+	handle("POST "+Path+"login", s.login)
+	handle("POST "+Path+"logout", s.logout)
+	mux.HandleFunc("POST "+Path+"notify/{user}", s.notify)
+	mux.Handle(Path+"ws/", s.sockets)
+	mux.Handle("GET "+Path+"tideway/", http.StripPrefix(Path+"tideway/", clientjs.Handler()))
+	mux.Handle("GET "+Path+"page/", http.StripPrefix(Path+"page/", assets()))
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // notify puts the form's text into a user's inbox. It knows nothing of sockets.
 // When it answers 202 the text is stored. On a real site it asks who is calling
 // first.
-func (s *site) notify(w http.ResponseWriter, r *http.Request) {
+func (s *Site) notify(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	text := strings.TrimSpace(r.FormValue("text"))
 	if text == "" {
@@ -85,7 +115,7 @@ func (s *site) notify(w http.ResponseWriter, r *http.Request) {
 }
 
 // login takes everybody at their word. A real one checks a password.
-func (s *site) login(w http.ResponseWriter, r *http.Request) {
+func (s *Site) login(w http.ResponseWriter, r *http.Request) {
 	user := strings.TrimSpace(r.FormValue("user"))
 	if user == "" || layer.CheckGroup(group(user)) != nil {
 		show(w, http.StatusBadRequest, view{Problem: `A name is made of letters, digits, ".", "_" and "-".`})
@@ -96,12 +126,12 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.sessions.Put(r.Context(), "user_id", user)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, Path, http.StatusSeeOther)
 }
 
 // logout ends the session, and then the sockets that were opened with it, on
 // whichever node they are.
-func (s *site) logout(w http.ResponseWriter, r *http.Request) {
+func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
 	u, err := s.users.Authenticate(r)
 	if err == nil {
 		err = s.sessions.Destroy(r.Context())
@@ -114,12 +144,12 @@ func (s *site) logout(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "you may still be logged in; try again", http.StatusServiceUnavailable)
 		return
 	}
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, Path, http.StatusSeeOther)
 }
 
 // index renders the inbox with the place in its group: the page's client goes on
 // from there, so nothing falls between the page and its socket.
-func (s *site) index(w http.ResponseWriter, r *http.Request) {
+func (s *Site) index(w http.ResponseWriter, r *http.Request) {
 	user := s.sessions.GetString(r.Context(), "user_id")
 	if user == "" {
 		show(w, http.StatusOK, view{})
@@ -131,7 +161,7 @@ func (s *site) index(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the inbox cannot be read now; try again", http.StatusServiceUnavailable)
 		return
 	}
-	v := view{User: user, Host: r.Host, Group: group(user), Cursor: consumer.Cursor(s.layer, group(user), b.at), Unread: b.unread}
+	v := view{User: user, Commands: s.lines(r.Host, user), Group: group(user), Cursor: consumer.Cursor(s.layer, group(user), b.at), Unread: b.unread}
 	for i, n := range slices.Backward(b.all) { // the newest on top
 		v.Lines = append(v.Lines, line{n.Text, n.Sent, len(b.all)-i <= b.unread})
 	}
@@ -140,46 +170,7 @@ func (s *site) index(w http.ResponseWriter, r *http.Request) {
 
 // whoami answers a page whose socket was refused, which a browser does not tell
 // the reason.
-func (s *site) whoami(w http.ResponseWriter, r *http.Request) {
+func (s *Site) whoami(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprint(w, s.sessions.GetString(r.Context(), "user_id"))
-}
-
-// view is what the page shows: the login form while User is "".
-type view struct {
-	User, Host, Problem string
-
-	Group, Cursor string // where the page's client goes on
-	Unread        int
-	Lines         []line
-}
-
-// line is one notification of the list.
-type line struct {
-	Text   string
-	Sent   time.Time
-	Unread bool
-}
-
-//go:embed page
-var files embed.FS
-
-var page = template.Must(template.ParseFS(files, "page/index.html"))
-
-func show(w http.ResponseWriter, status int, v view) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "+
-		"img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	w.WriteHeader(status)
-	_ = page.Execute(w, v) // fails when the client has gone
-}
-
-// assets serves the page's style and script.
-func assets() http.Handler {
-	sub, err := fs.Sub(files, "page")
-	if err != nil {
-		panic(err) // the path is constant
-	}
-	return http.FileServerFS(sub)
 }

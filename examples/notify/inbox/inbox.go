@@ -1,4 +1,15 @@
-package main
+// Package inbox is a site on which each user has an inbox that loses nothing. An
+// ordinary HTTP handler, or any process of the network, tells a user something, and
+// it is in all windows that this user has open, in order and once: also in those
+// that were reloaded, offline, or connected to a server that was killed.
+//
+// What a user is told is a message to the durable group "notify." and the name:
+//
+//	{"type":"notify.message","text":"Your order is on its way"}
+//
+// All that is known of an inbox is in that group; there is no other database. The
+// page is rendered with its place in the group, and its client goes on from there.
+package inbox
 
 import (
 	"context"
@@ -7,12 +18,23 @@ import (
 	"time"
 
 	"github.com/tideway-go/tideway/consumer"
+	"github.com/tideway-go/tideway/examples/internal/sessions"
 	"github.com/tideway-go/tideway/layer"
 )
 
-// kept says that the users' groups are durable. All that is known of an inbox is
-// in its group: there is no other database.
-var kept = []layer.Retention{{Pattern: "notify.>", Messages: 2000, Age: 30 * 24 * time.Hour}}
+// Groups are the durable groups that the site needs, for [layer.Options]: those of
+// the users, and the sessions.
+func Groups() []layer.Retention {
+	return []layer.Retention{
+		{Pattern: "notify.>", Messages: 2000, Age: 30 * 24 * time.Hour},
+		sessions.Group(sessionPrefix, lifetime),
+	}
+}
+
+const (
+	sessionPrefix = "notifysession."
+	lifetime      = 24 * time.Hour // of a login
+)
 
 // group returns the group of a user's windows.
 func group(user string) string { return "notify." + user }

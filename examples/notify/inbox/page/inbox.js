@@ -1,4 +1,4 @@
-import { connect } from "/tideway/index.js";
+import { connect } from "/inbox/tideway/index.js";
 
 const $ = (id) => document.getElementById(id);
 const page = $("inbox").dataset;
@@ -6,7 +6,7 @@ const log = $("log");
 
 // The page was rendered at a place in the user's group. The client goes on there,
 // and, after each lost connection, behind the last message that it showed.
-const client = connect("/ws/notify/");
+const client = connect("/inbox/ws/");
 const inbox = client.group(page.group, { at: page.at });
 
 inbox.on("notify.message", (m) => {
@@ -33,7 +33,7 @@ client.on("state", async ({ state, code }) => {
 // loggedOut asks, since a browser does not say why a socket was refused.
 async function loggedOut() {
   try {
-    const response = await fetch("/whoami");
+    const response = await fetch("/inbox/whoami");
     return response.ok && await response.text() !== page.user;
   } catch {
     return false; // the server is out of reach
@@ -52,12 +52,28 @@ $("read").onclick = async () => {
 $("notify").onsubmit = async (event) => {
   event.preventDefault();
   try {
-    const response = await fetch(event.target.action, { method: "POST", body: new URLSearchParams({ text: $("text").value }) });
+    const response = await fetch(`/inbox/notify/${encodeURIComponent($("to").value.trim())}`, { method: "POST", body: new URLSearchParams({ text: $("text").value }) });
     if (!response.ok) return problem(`Not sent: ${await response.text()}`);
     $("text").value = "";
     problem();
   } catch {
     problem("Not sent: the server is out of reach.");
+  }
+};
+
+for (const button of $("tools").children) {
+  button.onclick = () => {
+    $("command").textContent = button.dataset.line;
+    for (const b of $("tools").children) b.setAttribute("aria-pressed", String(b === button));
+  };
+}
+$("copy").onclick = async () => {
+  try {
+    await navigator.clipboard.writeText($("command").textContent);
+    $("copy").textContent = "Copied";
+    setTimeout(() => ($("copy").textContent = "Copy"), 1500);
+  } catch {
+    getSelection().selectAllChildren($("command")); // no permission: the user copies
   }
 };
 
@@ -67,7 +83,7 @@ function count() {
   $("unread").textContent = n;
   $("read").disabled = n === 0;
   $("unread").hidden = n === 0;
-  document.title = (n ? `(${n}) ` : "") + "Inbox";
+  document.title = `${n ? `(${n}) ` : ""}${page.user} · Tideway inbox`;
 }
 
 function problem(text = "") {
