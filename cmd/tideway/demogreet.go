@@ -85,6 +85,15 @@ func (g *greeting) Notify() string {
 	return g.Commands[0].For("notify.ann", `{"type":"notify.message","text":"hello ann"}`)
 }
 
+// Worker is the command that works on jobs of the kind backup, in a clone.
+func (g *greeting) Worker() string {
+	line := "bash examples/curlworker/worker.sh backup"
+	if g.Host != defaultAddr {
+		line = "SITE=http://" + g.Host + " " + line
+	}
+	return line
+}
+
 // command returns the line that a tool pushes a message with.
 func (g *greeting) command(tool, group, message string) string {
 	for _, c := range g.Commands {
