@@ -123,9 +123,10 @@ func (g *greeting) print(out io.Writer) {
 		say("Push a message into the chat, from another terminal:\n\n    %s\n",
 			g.command("tideway", "chat.lobby", `{"type":"chat.message","user":"script","text":"hello"}`))
 	}
-	say("Or from any program that speaks HTTP, with this key:\n")
 	if g.key != "" {
-		say("    export TIDEWAY_API_KEY=%s", g.key)
+		say("Or from any program that speaks HTTP, with this key:\n\n    export TIDEWAY_API_KEY=%s", g.key)
+	} else {
+		say("Or from any program that speaks HTTP, with the key that was chosen:\n")
 	}
 	say("    %s\n", g.command("curl", "chat.lobby", `{"type":"chat.message","user":"curl","text":"hello"}`))
 }

@@ -90,7 +90,7 @@ func (p *program) listQueues(ctx context.Context, l *layer.Layer, output outputF
 		return nil
 	}
 	if len(all) == 0 {
-		p.note("there are no durable queues")
+		p.note("no durable queue holds anything")
 		return nil
 	}
 	return table(p.stdout, "QUEUE\tREADY\tWORKING\tDELAYED\tDEAD", len(all), func(i int) string {
