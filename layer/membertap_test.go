@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
@@ -102,5 +103,43 @@ func TestMemberTap(t *testing.T) {
 	}
 	if _, err := o.channel.Join(t.Context(), "g"); !errors.Is(err, layer.ErrClosed) {
 		t.Errorf("after Close, by the owner: got %v, want ErrClosed", err)
+	}
+}
+
+// The place that Join returns is behind all that was stored before, and before all
+// that is stored afterwards, for the first member and for later ones.
+func TestJoinReturnsItsPlace(t *testing.T) {
+	l := newLayer(t, membus.New(), &layer.Options{Groups: []layer.Retention{{Pattern: "job.>", Messages: 100, Age: time.Hour}}})
+	for sent, i := 0, 0; i < 4; i++ {
+		c := newChannel(t, l)
+		from, err := c.Join(t.Context(), "job.1")
+		if err != nil || from.IsZero() {
+			t.Fatalf("join %d: got %q, %v", i, from, err)
+		}
+		if again, err := c.Join(t.Context(), "job.1"); err != nil || !again.IsZero() {
+			t.Errorf("join %d, once more: got %q, %v; want the zero Position", i, again, err)
+		}
+		for range 5 {
+			if err := l.GroupSend(t.Context(), "job.1", Said{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := 0
+		for m, err := range l.History(t.Context(), "job.1", from, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.Receive(t.Context())
+			if err != nil || got.Position != m.Position {
+				t.Fatalf("join %d: the channel got %q, %v; want what follows its place: %q", i, got.Position, err, m.Position)
+			}
+			n++
+		}
+		if sent += 5; n != 5 {
+			t.Errorf("join %d: %d of %d messages follow the place, want the 5 that were sent since", i, n, sent)
+		}
+	}
+	if from, err := newChannel(t, l).Join(t.Context(), "room"); err != nil || !from.IsZero() {
+		t.Errorf("in an ordinary group: got %q, %v; want the zero Position", from, err)
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -38,6 +37,11 @@ type Options struct {
 	// Token goes out as a subprotocol, as browsers pass one. Default none.
 	Token string
 
+	// TokenInFrame sends Token as the first frame instead, so that it is in no
+	// header: for servers that wait for one, see router.Options.FirstToken. Dial
+	// returns when it is found good; one that is not is an *[Error].
+	TokenInFrame bool
+
 	// Resume is from where to go on: the Resume of an earlier connection.
 	Resume Resume
 
@@ -53,8 +57,9 @@ type Options struct {
 	MaxFrame int64
 }
 
-// Resume says where a client is: its session, and its position in each durable
-// group.
+// Resume says where a client is: its session, and its position in each group that
+// it was in, "" in one that is not durable. The server says Left of those that the
+// next connection is not in.
 type Resume struct {
 	Session string
 	Cursors map[string]string
@@ -112,7 +117,7 @@ func Dial(ctx context.Context, url string, opts *Options) (*Conn, error) {
 		o = *opts
 	}
 	protocols := []string{consumer.Protocol}
-	if o.Token != "" {
+	if o.Token != "" && !o.TokenInFrame {
 		protocols = append(protocols, "tideway.bearer."+base64.RawURLEncoding.EncodeToString([]byte(o.Token)))
 	}
 	ws, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: o.HTTPClient, HTTPHeader: o.Header, Subprotocols: protocols})
@@ -140,12 +145,32 @@ func Dial(ctx context.Context, url string, opts *Options) (*Conn, error) {
 	}
 	c.quit = make(chan struct{})
 	c.leave = sync.OnceFunc(func() { close(c.quit) })
-	if err := c.greet(ctx); err != nil {
-		ws.CloseNow()
+	if err := c.begin(ctx, o); err != nil {
+		c.Vanish()
 		return nil, err
 	}
-	go c.read()
 	return c, nil
+}
+
+// begin makes a connection ready, with a login if there is to be one.
+func (c *Conn) begin(ctx context.Context, o Options) error {
+	if o.Token == "" || !o.TokenInFrame {
+		if err := c.greet(ctx); err != nil {
+			return err
+		}
+		go c.read()
+		return nil
+	}
+	id, answer := c.expect()
+	defer c.forget(id)
+	if err := c.write(ctx, authFrame{id, o.Token}); err != nil {
+		return err
+	}
+	if err := c.greet(ctx); err != nil {
+		return err
+	}
+	go c.read()
+	return c.await(ctx, answer, nil)
 }
 
 // greet says from where to go on, even if that is from nowhere, since the server
@@ -201,64 +226,6 @@ func (c *Conn) Send(ctx context.Context, v any) error {
 	}{v})
 }
 
-// Request sends v as JSON to the consumer's Receive, waits for its reply, and
-// decodes that into reply, a pointer or nil. A refusal is an *[Error]. Events must
-// be received meanwhile: the reply comes behind them.
-func (c *Conn) Request(ctx context.Context, v, reply any) error {
-	return c.ask(ctx, reply, func(id uint64) any {
-		return struct {
-			ID   uint64 `json:"id"`
-			Data any    `json:"data"`
-		}{id, v}
-	})
-}
-
-// Authenticate sends a token over the open connection: the first one, or a new
-// one before the old one expires. A refusal is an *[Error].
-func (c *Conn) Authenticate(ctx context.Context, token string) error {
-	return c.ask(ctx, nil, func(id uint64) any {
-		return struct {
-			ID   uint64 `json:"id"`
-			Auth string `json:"auth"`
-		}{id, token}
-	})
-}
-
-// ask sends what has an id, and waits for its reply.
-func (c *Conn) ask(ctx context.Context, reply any, make1 func(id uint64) any) error {
-	answer := make(chan frame, 1)
-	c.mu.Lock()
-	c.lastID++
-	id := c.lastID
-	c.requests[id] = answer
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.requests, id)
-	}()
-	if err := c.write(ctx, make1(id)); err != nil {
-		return err
-	}
-	select {
-	case f := <-answer:
-		switch {
-		case f.Error != nil:
-			return f.Error
-		case reply == nil:
-			return nil
-		}
-		if err := json.Unmarshal(f.Data, reply); err != nil {
-			return fmt.Errorf("client: the reply does not fit into %T: %w", reply, err)
-		}
-		return nil
-	case <-c.done:
-		return c.ended()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // write sends one frame.
 func (c *Conn) write(ctx context.Context, v any) error {
 	data, err := json.Marshal(v)
@@ -301,13 +268,4 @@ func (c *Conn) ended() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.end
-}
-
-// number reads a reply's id, 0 for none of ours.
-func number(raw json.RawMessage) uint64 {
-	n, err := strconv.ParseUint(string(raw), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }

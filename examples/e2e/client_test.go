@@ -304,6 +304,10 @@ func TestClientProtocolsAndCredentials(t *testing.T) {
 			const c = Tideway.connect("/ws/private", { token: async () => "ünal/?+=:60" });
 			c.on("user", (m) => (all.push(m.id), c.request("who am I?").then((id) => (all.push(id), done()))));`,
 			`["ünal/?+=","ünal/?+="]`},
+		{"a token as the first frame", `
+			const c = Tideway.connect("/login/private", { tokenIn: "frame", token: async () => "ünal/?+=:60" });
+			c.on("user", (m) => (all.push(m.id), c.request("who am I?").then((id) => (all.push(id), done()))));`,
+			`["ünal/?+=","ünal/?+="]`},
 		{"a ticket", `
 			const c = Tideway.connect("/ws/private", { ticket: () => fetch("/ticket", { method: "POST" }).then((r) => r.text()) });
 			c.on("user", (m) => (all.push(m.id), done()));`,

@@ -18,11 +18,17 @@ const bundle = (entry, file, more) => esbuild.build({ ...common, entryPoints: [e
 const external = ["react", "tideway-client"];
 await Promise.all([
   bundle("src/index.ts", "index.js", { format: "esm" }),
-  bundle("src/index.ts", "index.cjs", { format: "cjs" }),
-  bundle("src/index.ts", "tideway.js", { format: "iife", globalName: "Tideway" }),
   bundle("src/react.ts", "react.js", { format: "esm", external }),
   bundle("src/react.ts", "react.cjs", { format: "cjs", external }),
 ]);
+
+// The other forms differ in the last line alone. esbuild's own need 200 bytes more.
+const module = readFileSync(join(out, "index.js"), "utf8");
+const [body, exported] = module.split(/export\{([^{}]*)\};\n$/);
+const members = exported.split(",").map((e) => e.split(" as ")).map(([local, name]) => `${name}:${local}`);
+const code = body.slice(body.indexOf("\n") + 1);
+writeFileSync(join(out, "index.cjs"), `${banner.js}\n"use strict";${code}module.exports={${members}};\n`);
+writeFileSync(join(out, "tideway.js"), `${banner.js}\n"use strict";var Tideway=(()=>{${code}return{${members}}})();\n`);
 
 const tsc = join(here, "node_modules/typescript/bin/tsc");
 execFileSync(process.execPath, [tsc, "--declaration", "--emitDeclarationOnly", "--stripInternal", "--rootDir", join(here, "src"), "--outDir", out, "--project", join(here, "tsconfig.build.json")], { stdio: "inherit" });

@@ -1,7 +1,8 @@
-import type { Gap, GroupOptions, Joined, Meta } from "./options.js";
+import type { Gap, GroupOptions, Joined, Left, Meta } from "./options.js";
 /** What a group tells beside its messages. */
 export interface GroupEvents {
     joined: Joined;
+    left: Left;
     gap: Gap;
 }
 /**
@@ -16,7 +17,7 @@ export declare class Group<M extends object = Record<string, any>> implements As
     /** The position of the newest message, to be kept over a reload of the page. */
     at?: string;
     constructor(name: string, options: GroupOptions, lost: (gap: Gap) => void);
-    /** Calls handler for `joined`, `gap`, each message (`message`), or each of a type. Returns what takes it away again. */
+    /** Calls handler for `joined`, `left`, `gap`, each message (`message`), or each of a type. Returns what takes it away again. */
     on<E extends keyof GroupEvents>(event: E, handler: (event: GroupEvents[E]) => void): () => void;
     on(event: "message", handler: (message: M[keyof M], meta: Meta) => void): () => void;
     on<K extends keyof M & string>(type: K, handler: (message: M[K], meta: Meta) => void): () => void;

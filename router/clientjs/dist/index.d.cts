@@ -4,7 +4,7 @@ export { Client };
 export { ServerError, TidewayError } from "./errors.cjs";
 export { Group } from "./group.cjs";
 export type { GroupEvents } from "./group.cjs";
-export type { Events, Gap, GroupOptions, Joined, Meta, Options, RequestOptions, State, StateChange, Token } from "./options.cjs";
+export type { Events, Gap, GroupOptions, Joined, Left, Meta, Options, RequestOptions, State, StateChange, Token } from "./options.cjs";
 /**
  * Opens a connection that comes back by itself. url may be relative to the page,
  * and http: or ws:. M maps the `type` of each message to its shape:

@@ -17,7 +17,7 @@ export interface Meta {
     /** The message's position, when the group is durable: opaque. */
     at?: string;
 }
-/** The answer to the server's joining of a group. */
+/** The connection was joined to a group, by its consumer or by another process. */
 export interface Joined {
     group: string;
     /** `live`: from now on. `resumed`: nothing is missing. `gap`: something is. */
@@ -26,6 +26,13 @@ export interface Joined {
     replayed?: number;
     /** Why there is a gap: `trimmed`, `reset` or `far`. */
     reason?: string;
+}
+/**
+ * The connection is not in the group: somebody took it out, or nobody has joined it
+ * again after a reconnect. `joined` comes first if it is joined once more.
+ */
+export interface Left {
+    group: string;
 }
 /**
  * Messages were missed and will not come: fetch what you show anew. Reasons from
@@ -54,11 +61,17 @@ export interface Options {
      */
     protocols?: string[];
     /**
-     * Called for each connection, and again before the credential expires: it goes
-     * out as a subprotocol beside the others, never in the URL. null means that there is none, and
-     * closes the client. Default: cookies are all.
+     * Called for each connection, and again before the credential expires. It never
+     * goes into the URL. null means that there is none, and closes the client.
+     * Default: cookies are all.
      */
     token?: () => Awaitable<string | Token | null>;
+    /**
+     * How the token goes out: as a subprotocol beside the others, `"protocol"`, which
+     * is the default, or as the first `"frame"`, so that it is in no header: for servers
+     * that wait for one. Until the token is found good the client is connecting.
+     */
+    tokenIn?: "protocol" | "frame";
     /** Called for each connection: a one-time ticket for the URL. null closes the client. */
     ticket?: () => Awaitable<string | null>;
     /** The wait before attempt n is random, from 0 to min(max, min * 2^n). Default 500 and 20000. */
@@ -99,6 +112,7 @@ export interface RequestOptions {
 export interface Events {
     state: StateChange;
     joined: Joined;
+    left: Left;
     gap: Gap;
     error: Error;
 }

@@ -4,7 +4,7 @@ import { Group } from "./group.js";
 import type { Events, Gap, GroupOptions, Joined, Meta, Options, RequestOptions, State, Token } from "./options.js";
 
 const v1 = "tideway.v1";
-const reserved = ["state", "joined", "gap", "error", "message"];
+const reserved = ["state", "joined", "left", "gap", "error", "message"];
 const maxGroups = 128; // as many as a server lets one connection join
 const maxDelay = 300_000;
 
@@ -53,6 +53,7 @@ export class Client<M extends object = Record<string, any>> {
   #timer?: ReturnType<typeof setTimeout>; // of the attempt, the wait, or the heartbeat
   #renewal?: ReturnType<typeof setTimeout>;
   #again?: Set<string>; // groups of the connection before, until they are joined again
+  #login = 0; // the id of a token that went out as a frame, until the reply
 
   /** By which servers know this client, over reconnects: opaque. */
   session?: string;
@@ -196,14 +197,20 @@ export class Client<M extends object = Record<string, any>> {
       const [token, ticket] = await Promise.all([this.#token(), ask(o.ticket)]);
       if (turn !== this.#turn) return;
       if (token === null || ticket === null) return this.#end(4001, "no credentials");
-      if (token) protocols.push("tideway.bearer." + base64url(token.token));
+      const first = o.tokenIn === "frame" && token;
+      if (token && !first) protocols.push("tideway.bearer." + base64url(token.token));
       if (ticket) url.searchParams.set("ticket", ticket);
       const socket = (this.#socket = new (o.WebSocket ?? WebSocket)(url.href, protocols));
       socket.binaryType = "arraybuffer";
       socket.onopen = () => {
         this.#v1 = socket.protocol === v1;
         if (token) this.#renewAfter(token);
-        this.#v1 ? this.#resume() : this.#opened();
+        if (this.#v1) {
+          if (first) this.#frame({ auth: first.token, id: (this.#login = ++this.#lastID) });
+          return this.#resume();
+        }
+        if (first) this.#events.emit("error", new TidewayError("plain", "a token in a frame needs tideway.v1"));
+        this.#opened();
       };
       socket.onmessage = (e: { data: any }) => this.#receive(e.data);
       socket.onclose = (e: { code: number; reason: string }) => this.#lost(e.code, e.reason);
@@ -239,14 +246,15 @@ export class Client<M extends object = Record<string, any>> {
     }
   };
 
-  // Also without positions: what the consumer joins waits for the first frame. The
-  // session is the first one, by which servers know what this client sent.
+  // Also without groups: what the consumer joins waits for this frame. The session
+  // is the first one, by which servers know what this client sent.
   #resume(): void {
     this.#again = new Set(this.#joined.keys());
-    this.#frame({ resume: Object.fromEntries([...this.#joined].filter(([, at]) => at)), session: this.session });
+    this.#frame({ resume: Object.fromEntries([...this.#joined].map(([group, at]) => [group, at ?? ""])), session: this.session });
   }
 
   #opened(): void {
+    this.#login = 0;
     this.#since = Date.now();
     this.#beat();
     for (const m of this.#queue.splice(0)) {
@@ -276,9 +284,11 @@ export class Client<M extends object = Record<string, any>> {
     if (f.group !== undefined) this.#fromGroup(f);
     else if ("data" in f && !("reply" in f)) this.#deliver(f.data, {});
     else if (f.reply) {
+      if (f.reply === this.#login) return f.error ? this.#refused(f.error) : this.#opened();
       const request = this.#requests.get(f.reply);
       f.error ? request?.reject(new ServerError(f.error)) : request?.resolve(f.data);
     } else if (f.joined) this.#joins({ ...f, group: f.joined });
+    else if (f.left) this.#leaves(f.left);
     else if (f.gap) this.#gap(f.gap);
     else if (f.error) this.#events.emit("error", new ServerError(f.error));
     else if (f.bye) this.#bye = Array.isArray(f.bye.reconnect) ? f.bye.reconnect : undefined;
@@ -288,7 +298,13 @@ export class Client<M extends object = Record<string, any>> {
   #hello(hello: { session?: string; ping?: number }): void {
     this.session ??= hello.session;
     this.#ping = (hello.ping || 25) * 700;
-    this.#opened();
+    if (!this.#login) this.#opened();
+  }
+
+  // A token that does not hold is none; one that cannot be checked now may later.
+  #refused(error: { code?: string; message?: string }): void {
+    this.#events.emit("error", new ServerError(error));
+    error.code === "unauthorized" ? this.#end(4001, error.message!) : this.#lost(1013, "no login now");
   }
 
   #fromGroup({ group, at, data }: { group: string; at?: string; data: any }): void {
@@ -304,6 +320,13 @@ export class Client<M extends object = Record<string, any>> {
     this.#tell("joined", joined);
     if (outcome === "gap") this.#gap({ group, reason });
     else if (outcome === "live" && before) this.#gap({ group, reason: "away" });
+  }
+
+  // A position is kept for who joins again. Without one, a group is remembered only
+  // until it is left while this connection lasts.
+  #leaves(group: string): void {
+    if (!this.#again?.has(group) && !this.#joined.get(group)) this.#joined.delete(group);
+    this.#tell("left", { group });
   }
 
   // The map is in order of use, so that what is forgotten is what is oldest.
@@ -402,6 +425,7 @@ export class Client<M extends object = Record<string, any>> {
 
   // lost settles what comes after a connection, or the attempt at one.
   #lost(code: number, reason: string): void {
+    if (this.#state === "closed") return; // by who heard of an error
     this.#drop();
     if (code === 1000 || (code >= 4000 && code < 4100)) return this.#end(code, reason);
     for (const id of [...this.#requests.keys()]) {
@@ -436,6 +460,7 @@ export class Client<M extends object = Record<string, any>> {
     if (!s) return;
     this.#socket = undefined;
     this.#v1 = false;
+    this.#login = 0;
     s.onopen = s.onmessage = s.onclose = null;
     try {
       s.close(code, reason);

@@ -1,9 +1,10 @@
 import { Emitter } from "./emitter.js";
-import type { Gap, GroupOptions, Joined, Meta } from "./options.js";
+import type { Gap, GroupOptions, Joined, Left, Meta } from "./options.js";
 
 /** What a group tells beside its messages. */
 export interface GroupEvents {
   joined: Joined;
+  left: Left;
   gap: Gap;
 }
 
@@ -27,7 +28,7 @@ export class Group<M extends object = Record<string, any>> implements AsyncItera
     this.at = options.at;
   }
 
-  /** Calls handler for `joined`, `gap`, each message (`message`), or each of a type. Returns what takes it away again. */
+  /** Calls handler for `joined`, `left`, `gap`, each message (`message`), or each of a type. Returns what takes it away again. */
   on<E extends keyof GroupEvents>(event: E, handler: (event: GroupEvents[E]) => void): () => void;
   on(event: "message", handler: (message: M[keyof M], meta: Meta) => void): () => void;
   on<K extends keyof M & string>(type: K, handler: (message: M[K], meta: Meta) => void): () => void;

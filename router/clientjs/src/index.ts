@@ -5,7 +5,7 @@ export { Client };
 export { ServerError, TidewayError } from "./errors.js";
 export { Group } from "./group.js";
 export type { GroupEvents } from "./group.js";
-export type { Events, Gap, GroupOptions, Joined, Meta, Options, RequestOptions, State, StateChange, Token } from "./options.js";
+export type { Events, Gap, GroupOptions, Joined, Left, Meta, Options, RequestOptions, State, StateChange, Token } from "./options.js";
 
 /**
  * Opens a connection that comes back by itself. url may be relative to the page,

@@ -131,7 +131,7 @@ export function open(t, url, options) {
   const c = connect(url, { WebSocket, backoff: { min: 50, max: 500 }, ...options });
   t.after(() => c.close());
   c.told = [];
-  for (const event of ["state", "joined", "gap", "error"]) c.on(event, (e) => c.told.push([event, e]));
+  for (const event of ["state", "joined", "left", "gap", "error"]) c.on(event, (e) => c.told.push([event, e]));
   c.lines = [];
   c.on("line", (m) => c.lines.push(m.n));
   return c;

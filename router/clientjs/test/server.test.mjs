@@ -213,6 +213,81 @@ test("with a real server", async (t) => {
     assert.equal(states(c).find((s) => s.state === "waiting").code, 4101);
   });
 
+  await t.test("a token as the first frame: in at once, renewed, and back with it", async (t) => {
+    const proxy = await Proxy.start(t, server.port);
+    let n = 0;
+    const c = open(t, proxy.url + "/login/private", { tokenIn: "frame", token: () => ({ token: "ada:5", expiresIn: ++n && 1 }) });
+    assert.equal(await c.request("who am I? asked before the login"), "ada");
+    await until("more renewals than the first token's time holds", () => n === 7);
+    assert.deepEqual(states(c).map((s) => s.state), ["open"], "the connection outlives its first token");
+    proxy.cut();
+    await until("it is back", () => states(c).filter((s) => s.state === "open").length === 2);
+    assert.equal(await c.request("who am I?"), "ada");
+    assert.deepEqual(c.told.filter(([event]) => event === "error"), []);
+  });
+
+  await t.test("a group goes on behind a login by the first frame", async (t) => {
+    const proxy = await Proxy.start(t, server.port);
+    const c = open(t, proxy.url + "/login/group/job.login", { tokenIn: "frame", token: () => "ada:60" });
+    await until("it is a member", () => c.told.some(([event]) => event === "joined"));
+    await server.publish("job.login", 1, 10);
+    await until("10 lines", () => c.lines.length === 10);
+    proxy.cut();
+    await server.publish("job.login", 11, 20);
+    await until("20 lines", () => c.lines.length === 20);
+    assert.deepEqual(c.lines, count(1, 20));
+    assert.deepEqual(c.told.filter(([event]) => event === "gap"), []);
+  });
+
+  await t.test("a first frame whose token is refused, and one that cannot be checked", async (t) => {
+    const c = open(t, server.url + "/login/private", { tokenIn: "frame", token: () => "nonsense" });
+    await until("it is closed", () => c.state === "closed");
+    assert.deepEqual(c.told.map(([event, e]) => [event, e.code]), [["error", "unauthorized"], ["state", 4001]]);
+
+    const tokens = ["later", "ada:60"];
+    const d = open(t, server.url + "/login/private", { tokenIn: "frame", token: () => tokens.shift() });
+    d.send("kept until the login");
+    await until("it waits", () => d.state === "waiting");
+    const { code, delay } = states(d).at(-1);
+    assert.equal(code, 1013);
+    assert.ok(delay >= 5000 && delay <= 15000, "as long as an overloaded server wants");
+
+    // A server that does not demand a login takes it as one over the open connection.
+    const e = open(t, server.url + "/ws/mirror", { tokenIn: "frame", token: () => "ada:60" });
+    const got = [];
+    e.on("message", (m) => got.push(m));
+    e.send({ n: 1 });
+    await until("it is in", () => got.length === 1);
+  });
+
+  await t.test("another process adds the connection to groups, and takes it out", async (t) => {
+    const proxy = await Proxy.start(t, server.port);
+    const c = open(t, proxy.url + "/ws/guest");
+    const names = [];
+    c.on("name", (m) => names.push(m.channel));
+    const order = [];
+    for (const event of ["joined", "left", "gap"]) c.on(event, (e) => order.push([event, e.group, e.outcome ?? e.reason ?? ""].join(" ").trim()));
+    c.on("line", (m) => order.push("line " + m.n));
+    const change = (verb, group, channel) => server.post(`/members/${verb}/${group}?channel=${encodeURIComponent(channel)}`);
+    await until("its name", () => names.length === 1);
+    await change("add", "room", names[0]);
+    await server.publish("room", 1, 1);
+    await until("a line", () => order.length === 2);
+    await change("discard", "room", names[0]);
+    await server.publish("job.guest", 1, 2);
+    await change("add", "job.guest", names[0]);
+    await server.publish("job.guest", 3, 3);
+    await until("another", () => c.lines.length === 2);
+    assert.deepEqual(order, ["joined room live", "line 1", "left room", "joined job.guest live", "line 3"]);
+    order.length = 0;
+    proxy.cut();
+    await server.publish("job.guest", 4, 5);
+    await until("it is told that it is in no group", () => order.length === 1);
+    await change("add", "job.guest", names[1]);
+    await until("it goes on", () => c.lines.length === 4);
+    assert.deepEqual(order, ["left job.guest", "joined job.guest resumed", "line 4", "line 5"]);
+  });
+
   await t.test("a ticket for each connection", async (t) => {
     const proxy = await Proxy.start(t, server.port);
     let asked = 0;

@@ -66,6 +66,89 @@ test("a token is renewed in-band before it expires", async (t) => {
   c.close();
 });
 
+test("a token that goes out as the first frame", async (t) => {
+  const w = world(t);
+  let n = 0;
+  const c = connect("/ws/", { tokenIn: "frame", token: () => ({ token: "t" + ++n, expiresIn: 100 }) });
+  const states = log(c, "state"), errors = log(c, "error");
+  c.send("waits");
+  await w.settle();
+  const s = w.last;
+  assert.deepEqual(s.protocols, ["tideway.v1"], "it is in no header");
+  s.hello();
+  const { id } = s.frames[0];
+  assert.deepEqual(s.frames, [{ auth: "t1", id }, { resume: {} }], "hello is no login");
+  assert.equal(c.state, "connecting");
+  s.say({ reply: id, data: null });
+  assert.deepEqual(s.frames.slice(2), [{ data: "waits" }]);
+  for (let i = 0; i < 16; i++) {
+    await w.pass(5000);
+    s.say({ pong: 1 });
+  }
+  assert.deepEqual(s.frames.filter((f) => f.auth).slice(1), [{ auth: "t2" }], "renewed as any other");
+
+  // Silence ends the attempt, and so does the word that it cannot be checked now.
+  c.send("waits on");
+  s.drop();
+  c.send("waits on");
+  await w.pass(500);
+  w.last.hello();
+  await w.pass(15_000);
+  assert.equal(states.at(-1).reason, "no connection within 15000 ms");
+  await w.pass(1000);
+  w.last.hello();
+  w.last.say({ reply: w.last.frames[0].id, error: { code: "unavailable", message: "busy" } });
+  const { state, code, delay } = states.at(-1);
+  assert.deepEqual([state, code, delay], ["waiting", 1013, 10_000]);
+  assert.equal(w.last.frames.length, 2, "nothing else went out");
+  await w.pass(10_000);
+  w.last.open("other.v1");
+  assert.equal(errors.at(-1).code, "plain");
+  w.last.drop();
+  await w.pass(3_000);
+  w.last.hello();
+  w.last.say({ reply: w.last.frames[0].id, error: { code: "unauthorized", message: "who?" } });
+  assert.deepEqual(states.at(-1), { state: "closed", code: 4001, reason: "who?" });
+  assert.deepEqual(errors.map((e) => e.code), ["unavailable", "plain", "unauthorized"]);
+});
+
+test("who closes the client on an error is heard", async (t) => {
+  const w = world(t);
+  const c = connect("/ws/", { token: () => Promise.reject(new Error("down")) });
+  c.on("error", () => c.close());
+  await w.pass(60_000);
+  assert.equal(c.state, "closed");
+  assert.equal(w.timers.size, 0);
+});
+
+test("a group that is left is told, and what is to be listed after a reconnect", async (t) => {
+  const w = world(t);
+  const c = connect("/ws/");
+  const left = log(c, "left"), mine = log(c.group("job"), "left"), gaps = log(c, "gap"), typed = log(c, "message");
+  await w.settle();
+  let s = w.last;
+  s.hello();
+  for (const [group, at] of [["job", "p1"], ["room"], ["hall"]]) s.say({ joined: group, outcome: "live", at });
+  s.say({ left: "job" });
+  s.say({ left: "room" }); // deliberately: no more is to be heard of it
+  s.say({ data: { type: "left", n: 1 } });
+  assert.deepEqual([left, mine, typed], [[{ group: "job" }, { group: "room" }], [{ group: "job" }], [{ type: "left", n: 1 }]]);
+  s.drop();
+  await w.pass(20_000);
+  s = w.last;
+  s.hello();
+  assert.deepEqual(s.frames[0].resume, { hall: "", job: "p1" });
+  s.say({ left: "hall" });
+  s.drop();
+  await w.pass(20_000);
+  s = w.last;
+  s.hello();
+  assert.deepEqual(s.frames[0].resume, { hall: "", job: "p1" }, "it may be joined yet");
+  s.say({ joined: "hall", outcome: "live" });
+  assert.deepEqual(gaps, [{ group: "hall", reason: "away" }]);
+  c.close();
+});
+
 test("what is sent while away waits, in order, and only so much of it", async (t) => {
   const w = world(t);
   const c = connect("/ws/", { queue: 3 });
@@ -176,7 +259,7 @@ test("groups are resumed from their newest positions, and nothing is told twice"
   await w.pass(20_000);
   const two = w.last;
   two.open();
-  assert.deepEqual(two.frames, [{ resume: { "job.9": "p9", "job.2": "q0", "job.1": "p2" }, session: "s1" }]);
+  assert.deepEqual(two.frames, [{ resume: { "job.9": "p9", "job.2": "q0", "job.1": "p2", chat: "" }, session: "s1" }]);
   two.say({ hello: { session: "s2", ping: 25, version: 1 } });
   two.say({ joined: "job.1", outcome: "resumed", replayed: 1 });
   two.say({ group: "job.1", at: "p4", data: { type: "tick", n: 4 } });

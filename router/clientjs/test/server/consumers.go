@@ -72,8 +72,23 @@ var mirror = consumer.Type[struct{}]{
 	},
 }
 
+// guest joins nothing, and says by which name others can add it.
+var guest = consumer.Type[struct{}]{
+	Connect: func(_ *struct{}, ctx context.Context, c *consumer.Conn) error {
+		return c.SendJSON(ctx, map[string]string{"type": "name", "channel": c.ChannelName()})
+	},
+	Messages: lines,
+}
+
+// strictTable is served to those alone who have logged in.
+var strictTable = router.Table{
+	"/login/group/{group}": member,
+	"/login/private":       private,
+}
+
 var table = router.Table{
 	"/ws/group/{group}": member,
 	"/ws/private":       private,
 	"/ws/mirror":        mirror,
+	"/ws/guest":         guest,
 }

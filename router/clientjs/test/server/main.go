@@ -21,6 +21,8 @@ import (
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 	"github.com/tideway-go/tideway/router"
+	"github.com/tideway-go/tideway/router/auth"
+	"github.com/tideway-go/tideway/router/auth/ticket"
 	"github.com/tideway-go/tideway/router/clientjs"
 )
 
@@ -52,17 +54,25 @@ func run(ctx context.Context, addr, store, assets string, ping time.Duration) (e
 	}
 	defer func() { err = errors.Join(err, l.Close(context.WithoutCancel(ctx))) }()
 
-	users := newUsers()
-	sockets, err := router.New(l, table, &router.Options{
-		Authenticate: users,
-		Limits:       router.Limits{PingInterval: ping},
-		Origins:      []string{"*"},
-	})
+	tickets, err := ticket.New(l, nil)
+	if err != nil {
+		return err
+	}
+	users := &users{tickets}
+	opts := router.Options{Authenticate: users, Limits: router.Limits{PingInterval: ping}, Origins: []string{"*"}}
+	sockets, err := router.New(l, table, &opts)
+	if err != nil {
+		return err
+	}
+	opts.Authenticate, opts.FirstToken = auth.Required(users), 5*time.Second
+	strict, err := router.New(l, strictTable, &opts)
 	if err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", sockets)
+	mux.Handle("/login/", strict)
+	mux.Handle("POST /members/{verb}/{group}", members(l))
 	mux.Handle("GET /tideway/", http.StripPrefix("/tideway/", clientjs.Handler()))
 	mux.HandleFunc("POST /ticket", users.ticket)
 	mux.Handle("POST /publish/{group}", publish(l))
@@ -75,7 +85,7 @@ func run(ctx context.Context, addr, store, assets string, ping time.Duration) (e
 		return err
 	}
 	fmt.Println("ready on", ln.Addr())
-	return router.Serve(ctx, &http.Server{Handler: mux}, ln, sockets)
+	return router.Serve(ctx, &http.Server{Handler: mux}, ln, sockets, strict)
 }
 
 //go:embed page.html
@@ -84,6 +94,20 @@ var html []byte
 func page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(html)
+}
+
+// members adds any channel to a group, or takes it out, as another process of the
+// network would.
+func members(l *layer.Layer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		change := l.GroupAdd
+		if r.PathValue("verb") == "discard" {
+			change = l.GroupDiscard
+		}
+		if err := change(r.Context(), r.PathValue("group"), r.FormValue("channel")); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
+	})
 }
 
 // publish sends lines from number from to number to into a group, which is

@@ -2,37 +2,25 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/router/auth"
+	"github.com/tideway-go/tideway/router/auth/ticket"
 )
 
 // users knows everybody who has a token "name:seconds", which says itself how
-// long it holds, or a ticket.
-type users struct {
-	mu      sync.Mutex      // guards tickets
-	tickets map[string]bool // not yet used
-}
-
-func newUsers() *users { return &users{tickets: map[string]bool{}} }
+// long it holds, or a ticket, which is a guest's.
+type users struct{ tickets *ticket.Tickets }
 
 // Authenticate implements router.Authenticator.
 func (u *users) Authenticate(r *http.Request) (consumer.User, error) {
-	if t := r.URL.Query().Get("ticket"); t != "" {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if !u.tickets[t] {
-			return consumer.User{}, consumer.Deny(401, "the ticket was used")
-		}
-		delete(u.tickets, t)
-		return consumer.User{ID: "guest"}, nil
+	if guest, err := u.tickets.Authenticate(r); err != nil || !guest.Anonymous() {
+		return guest, err
 	}
 	token, err := auth.BearerToken(r)
 	if err != nil || token == "" {
@@ -47,6 +35,9 @@ func (u *users) AuthenticateToken(_ context.Context, token string) (consumer.Use
 }
 
 func parse(token string) (consumer.User, error) {
+	if token == "later" {
+		return consumer.User{}, consumer.Deny(503, "ask again later")
+	}
 	name, seconds, _ := strings.Cut(token, ":")
 	n, err := strconv.ParseFloat(seconds, 64)
 	if err != nil || name == "" {
@@ -63,10 +54,11 @@ func (u *users) Recheck(_ context.Context, user consumer.User) (consumer.User, e
 	return user, nil
 }
 
-func (u *users) ticket(w http.ResponseWriter, _ *http.Request) {
-	t := rand.Text()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.tickets[t] = true
+func (u *users) ticket(w http.ResponseWriter, r *http.Request) {
+	t, err := u.tickets.Issue(r.Context(), consumer.User{ID: "guest"})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	fmt.Fprint(w, t)
 }
