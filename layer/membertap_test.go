@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
@@ -36,8 +36,7 @@ func (o *owner) Join(ctx context.Context, group string) error {
 	if o.refuses != nil {
 		return o.refuses
 	}
-	_, err := o.channel.Join(ctx, group)
-	return err
+	return o.channel.Join(ctx, group)
 }
 
 func (o *owner) Leave(group string) error {
@@ -52,7 +51,9 @@ func (o *owner) note(what string) {
 }
 
 // Whoever adds a channel, its owner is asked, and only the owner itself is not.
-func TestMemberTap(t *testing.T) {
+func TestMemberTap(t *testing.T) { synctest.Test(t, testMemberTap) }
+
+func testMemberTap(t *testing.T) {
 	bus := membus.New()
 	l, other := newLayer(t, bus, nil), newLayer(t, bus, nil)
 	o := &owner{}
@@ -66,7 +67,7 @@ func TestMemberTap(t *testing.T) {
 		asked []string
 		got   int // messages of a GroupSend afterwards
 	}{
-		{func() error { _, err := o.channel.Join(t.Context(), "g"); return err }, nil, 1},
+		{func() error { return o.channel.Join(t.Context(), "g") }, nil, 1},
 		{func() error { return o.channel.Leave(t.Context(), "g") }, nil, 0},
 		{func() error { return l.GroupAdd(t.Context(), "g", name) }, []string{"join g"}, 1},
 		{func() error { return other.GroupDiscard(t.Context(), "g", name) }, []string{"leave g"}, 0},
@@ -80,7 +81,11 @@ func TestMemberTap(t *testing.T) {
 		if err := l.GroupSend(t.Context(), "g", Said{}); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		o.mu.Lock()
+		if o.got != step.got {
+			t.Errorf("step %d: it got %d messages, want %d", i, o.got, step.got)
+		}
 		if !slices.Equal(o.asked, step.asked) {
 			t.Errorf("step %d: asked for %v, want %v", i, o.asked, step.asked)
 		}
@@ -94,52 +99,14 @@ func TestMemberTap(t *testing.T) {
 			}
 		}
 	}
-	if _, err := o.channel.Join(t.Context(), "not a name"); err == nil {
+	if err := o.channel.Join(t.Context(), "not a name"); err == nil {
 		t.Error("a bad name: no error")
 	}
 	o.channel.Close()
 	if err := other.GroupAdd(t.Context(), "g", name); !errors.Is(err, layer.ErrNoChannel) {
 		t.Errorf("after Close: got %v, want ErrNoChannel", err)
 	}
-	if _, err := o.channel.Join(t.Context(), "g"); !errors.Is(err, layer.ErrClosed) {
+	if err := o.channel.Join(t.Context(), "g"); !errors.Is(err, layer.ErrClosed) {
 		t.Errorf("after Close, by the owner: got %v, want ErrClosed", err)
-	}
-}
-
-// The place that Join returns is behind all that was stored before, and before all
-// that is stored afterwards, for the first member and for later ones.
-func TestJoinReturnsItsPlace(t *testing.T) {
-	l := newLayer(t, membus.New(), &layer.Options{Groups: []layer.Retention{{Pattern: "job.>", Messages: 100, Age: time.Hour}}})
-	for sent, i := 0, 0; i < 4; i++ {
-		c := newChannel(t, l)
-		from, err := c.Join(t.Context(), "job.1")
-		if err != nil || from.IsZero() {
-			t.Fatalf("join %d: got %q, %v", i, from, err)
-		}
-		if again, err := c.Join(t.Context(), "job.1"); err != nil || !again.IsZero() {
-			t.Errorf("join %d, once more: got %q, %v; want the zero Position", i, again, err)
-		}
-		for range 5 {
-			if err := l.GroupSend(t.Context(), "job.1", Said{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		n := 0
-		for m, err := range l.History(t.Context(), "job.1", from, 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := c.Receive(t.Context())
-			if err != nil || got.Position != m.Position {
-				t.Fatalf("join %d: the channel got %q, %v; want what follows its place: %q", i, got.Position, err, m.Position)
-			}
-			n++
-		}
-		if sent += 5; n != 5 {
-			t.Errorf("join %d: %d of %d messages follow the place, want the 5 that were sent since", i, n, sent)
-		}
-	}
-	if from, err := newChannel(t, l).Join(t.Context(), "room"); err != nil || !from.IsZero() {
-		t.Errorf("in an ordinary group: got %q, %v; want the zero Position", from, err)
 	}
 }
