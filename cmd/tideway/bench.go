@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type benchmark struct {
 	kind   string
 	output outputFlag
 	html   string
+	tables string // a path for the report in Markdown
 	peers  []string
 }
 
@@ -82,7 +84,7 @@ var benchKinds = []benchKind{
 		`Broadcast sends messages to groups and measures the way to every member's socket.
 --rate 0 sends as fast as they arrive, with --window under way.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 5 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, windowFlag, publisherFlags, floorFlag, peerFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, sizeFlag, nodesFlag, windowFlag, publisherFlags, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"echo", "Round trips: a client gets its own message back",
 		`Echo has the clients take turns to send a message, which comes back to its sender.`,
@@ -93,7 +95,7 @@ var benchKinds = []benchKind{
 		`Connect opens connections, --dialers at the same time, or --rate a second. Servers
 that answer 503 or 429 are tried again.`,
 		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Rate: []int{0}, Duration: time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, floorFlag, peerFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, rateFlag, nodesFlag, floorFlag, peerFlag, urlFlags, loadFlags},
 	}, {
 		"idle", "What connections weigh that do nothing",
 		`Idle opens connections, waits for --duration, and measures the memory that each
@@ -105,91 +107,41 @@ costs the server, behind a garbage collection where the server is the bench's ow
 		`Storm breaks --clients connections at once and lets all of them return, while
 --staying others get messages. Those who return are in --groups other groups.`,
 		bench.Settings{Clients: []int{5000}, Groups: []int{1}, Rate: []int{100}, Size: []int{128}, Duration: 2 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, floorFlag, peerFlag, urlFlags, loadFlags},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, stayingFlag, admissionFlag, groupsFlag, rateFlag, sizeFlag, nodesFlag, floorFlag, peerFlag, urlFlags, loadFlags},
+	}, {
+		"resume", "Clients return to durable groups, and get what they missed",
+		`Resume has clients of durable groups miss --missed messages each, and come back
+with their cursors, to the next node if there are several. A client is back when
+it has all of them; one that misses a message, or gets one twice, is a wrong outcome.`,
+		bench.Settings{Clients: []int{1000}, Groups: []int{1}, Missed: []int{100}, Rate: []int{0}, Size: []int{128}, Nodes: []int{1}, Duration: time.Second},
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, missedFlag, rateFlag, sizeFlag, nodesFlag, loadFlags},
 	}, {
 		"queue", "Durable queues: put in, take, acknowledge",
 		`Queue puts messages into a durable queue and takes them from it, and does the same
 by JetStream's own calls in turns. All of it is in one process.`,
-		bench.Settings{Size: []int{128}, Duration: 4 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){sizeFlag, windowFlag, workersFlag},
+		bench.Settings{Nodes: []int{1}, Size: []int{128}, Duration: 4 * time.Second},
+		[]func(*benchmark, *pflag.FlagSet){nodesFlag, sizeFlag, windowFlag, workersFlag},
 	}, {
 		"layer", "The layer without sockets, beside bare nats.go",
 		`Layer joins groups, sends to them as fast as messages arrive, and does the same by
 nats.go's own calls in turns. All of it is in one process; several --nodes are a
-cluster of NATS servers inside it.`,
+cluster of NATS servers inside it. --durable stores each message first, and
+compares with JetStream's own calls.`,
 		bench.Settings{Members: []int{1}, Groups: []int{1}, Nodes: []int{1}, Size: []int{128}, Duration: 4 * time.Second},
-		[]func(*benchmark, *pflag.FlagSet){membersFlag, groupsFlag, nodesFlag, sizeFlag, windowFlag, workersFlag},
+		[]func(*benchmark, *pflag.FlagSet){membersFlag, groupsFlag, nodesFlag, sizeFlag, durableFlag, windowFlag, workersFlag},
+	}, {
+		"scale", "As many connections as this machine bears",
+		`Scale opens connections to a cluster from several load clients, 15,000 from each
+at most, and measures one after the other how they come, what they weigh, and
+messages to groups that have members on all nodes. See docs/scaling.md.`,
+		sizesOfScale,
+		[]func(*benchmark, *pflag.FlagSet){clientsFlag, groupsFlag, nodesFlag, rateFlag, sizeFlag, loadFlags},
 	},
 }
 
-func clientsFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Clients, "clients", b.Clients, "`number` of connections")
-}
-
-func groupsFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Groups, "groups", b.Groups, "`number` of groups, over which clients and messages are spread")
-}
-
-func rateFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Rate, "rate", b.Rate, "`number` of messages, or connections, a second in all; 0 is as fast as it goes")
-}
-
-func sizeFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Size, "size", b.Size, "`bytes` of a message's text")
-}
-
-func membersFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Members, "members", b.Members, "`number` of members of each group")
-}
-
-func nodesFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntSliceVar(&b.Nodes, "nodes", b.Nodes, "`number` of nodes, over which members are spread")
-}
-
-func windowFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntVar(&b.Window, "window", b.Window, "`messages` that are under way when there is no rate")
-}
-
-func workersFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntVar(&b.Workers, "workers", 16, "`number` of senders, readers or joins at the same time")
-}
-
-func stayingFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntVar(&b.Staying, "staying", 500, "`number` of connections that stay and get messages")
-}
-
-func admissionFlag(b *benchmark, f *pflag.FlagSet) {
-	f.IntVar(&b.Admission, "admission", 0, "`number` of handshakes a second that the bench's own server begins; 0 is the router's default, -1 as many as come")
-}
-
-func publisherFlags(b *benchmark, f *pflag.FlagSet) {
-	f.StringVar(&b.Publisher, "publisher", "", "`who` sends: the server itself (inside), another process (outside), a socket (client)")
-	f.BoolVar(&b.Deflate, "deflate", false, "offer permessage-deflate; of compressed messages one in 64 is looked into")
-	f.BoolVar(&b.Handled, "handled", false, "each connection decodes and encodes each message, instead of forwarding it")
-	f.IntVar(&b.Slow, "slow", 0, "`number` of clients that never read")
-}
-
-func floorFlag(b *benchmark, f *pflag.FlagSet) {
-	f.BoolVar(&b.Floor, "floor", false, "measure the same on a bare loop of reads and writes, too")
-}
-
-func peerFlag(b *benchmark, f *pflag.FlagSet) {
-	f.StringArrayVar(&b.peers, "peer", nil, "measure another `server`, too, name=command; may be repeated")
-}
-
-func urlFlags(b *benchmark, f *pflag.FlagSet) {
-	f.StringVar(&b.URL, "url", "", "`URL` of the server's sockets; %d is the group's number (default: a server of the bench's own)")
-	f.IntSliceVar(&b.PIDs, "pid", nil, "`processes` whose CPU time and memory are the server's; a broker's, too")
-	f.StringArrayVar(&b.Header, "header", nil, "`line` of each handshake, \"Name: value\"; may be repeated")
-	f.StringVar(&b.Hello, "hello", "", "text `message` behind each handshake; %d is the group's number")
-	f.IntVar(&b.Replies, "hello-replies", 0, "`number` of messages that answer --hello")
-	f.StringVar(&b.Message, "message", "", "`text` that a publishing client sends; %s is the mark and the padding")
-	f.BoolVar(&b.Stranger, "yes-load-that-server", false, "the server of --url may be on another machine")
-}
-
-func loadFlags(b *benchmark, f *pflag.FlagSet) {
-	f.IntVar(&b.Workers, "dialers", 64, "`number` of handshakes at the same time")
-	f.DurationVar(&b.Nap, "nap", 300*time.Microsecond, "`time` between two looks of the load client at its connections")
+// sizesOfScale are the most that fits into two processes of 20,000 descriptors.
+var sizesOfScale = bench.Settings{
+	Clients: []int{30_000}, Groups: []int{3000}, Nodes: []int{2}, Rate: []int{1000}, Size: []int{128}, Duration: 5 * time.Second,
 }
 
 func (p *program) benchKindCommand(k benchKind) *cobra.Command {
@@ -213,6 +165,7 @@ func (p *program) benchKindCommand(k benchKind) *cobra.Command {
 	if f.Lookup("publisher") != nil {
 		complete(c, "publisher", bench.Inside, bench.Outside, bench.Client)
 	}
+	f.StringVar(&b.tables, "markdown", "", "write the table as Markdown to `PATH`, too")
 	b.output.register(c)
 	return c
 }
@@ -258,6 +211,16 @@ func (b *benchmark) write(r *bench.Report) error {
 		}
 		if err != nil {
 			return fmt.Errorf("the report of --html: %w", err)
+		}
+	}
+	if b.tables != "" {
+		var page bytes.Buffer
+		err := r.WriteMarkdown(&page)
+		if err == nil {
+			err = os.WriteFile(b.tables, page.Bytes(), 0o666)
+		}
+		if err != nil {
+			return fmt.Errorf("the report of --markdown: %w", err)
 		}
 	}
 	if b.output == outputJSON {

@@ -21,9 +21,9 @@ func besideFloor(ctx context.Context, s *Settings, p Point, measure func(context
 		return out, err
 	}
 	own := *s
-	own.onFloor, own.URL, own.Publisher, own.PIDs, own.Deflate, own.Slow = true, "", Inside, nil, false, 0
+	own.onFloor, own.URL, own.Publisher, own.PIDs, own.Deflate = true, "", Inside, nil, false
 	own.Hello, own.Header = "", nil
-	p.Clients -= s.Slow
+	p.Clients, p.Slow, p.Nodes = p.Clients-p.Slow, 0, 1
 	least, err := measure(ctx, &own, p)
 	if err != nil {
 		return nil, fmt.Errorf("the floor: %w", err)
@@ -66,6 +66,7 @@ func flow(ctx context.Context, s *Settings, p Point, path string) (_ *sample, er
 	if err := st.warmUp(ctx); err != nil {
 		return nil, err
 	}
+	st.fleet.sink.perMessage = p.Rate > 0 && p.Clients > st.fleet.opts.groups && !s.Deflate
 	m := st.meter()
 	began := time.Now()
 	r, err := st.publish(ctx, s.Duration)
@@ -118,6 +119,9 @@ func (st *stand) delivered(r streamed, m *meter, began time.Time) (*sample, erro
 		return nil, err
 	}
 	out.latencies("latency", "latency", &c.latency)
+	if len(c.lasts) > 0 {
+		out.latencies("last", "last client's latency", c.lastClients())
+	}
 	want := st.fleet.expected(r.Sent - r.Failed)
 	out.add("lost", "lost", "", float64(max(want-c.messages, 0)))
 	if extra := c.messages - want; extra > 0 {
@@ -133,12 +137,12 @@ func (st *stand) delivered(r streamed, m *meter, began time.Time) (*sample, erro
 // slowClosed adds how many of those who never read the server has closed, which
 // they themselves do not notice.
 func (st *stand) slowClosed(out *sample) error {
-	if st.server == nil || st.settings.Slow == 0 {
+	if len(st.servers) == 0 || st.point.Slow == 0 {
 		return nil
 	}
-	a, err := st.server.ask(order{Stat: &stat{}})
+	c, err := st.count(false)
 	if err == nil {
-		out.add("slow_closed", "clients that never read, closed", "", float64(st.point.Clients-a.Counts.Connections))
+		out.add("slow_closed", "clients that never read, closed", "", float64(st.point.Clients-c.Connections))
 	}
 	return err
 }

@@ -25,6 +25,7 @@ const (
 	pathRoom    = "/ws/room/%d"    // members of a group, to whom ticks are forwarded
 	pathHandled = "/ws/handled/%d" // the same, with a handler that runs for each connection
 	pathEcho    = "/ws/echo/%d"
+	pathReturn  = "/ws/return/%d" // as pathRoom, for who resumes
 )
 
 // table serves the paths.
@@ -34,6 +35,7 @@ func table() router.Table {
 	return router.Table{
 		"/ws/room/{group}":    memberType(forward),
 		"/ws/handled/{group}": memberType(handle),
+		"/ws/return/{group}":  consumer.Type[member]{Connect: (*member).comeBack, Messages: forward},
 		"/ws/echo/{group}":    consumer.Type[struct{}]{Receive: echoed},
 	}
 }
@@ -48,11 +50,26 @@ type member struct {
 }
 
 func (m *member) connect(ctx context.Context, c *consumer.Conn) error {
+	if err := m.find(c); err != nil {
+		return err
+	}
+	return c.GroupAdd(ctx, m.group)
+}
+
+func (m *member) comeBack(ctx context.Context, c *consumer.Conn) error {
+	if err := m.find(c); err != nil {
+		return err
+	}
+	return c.Join(ctx, m.group, nil)
+}
+
+// find takes the group from the path.
+func (m *member) find(c *consumer.Conn) error {
 	m.group = groupPrefix + c.PathValue("group")
 	if err := layer.CheckGroup(m.group); err != nil {
 		return consumer.Deny(http.StatusBadRequest, err.Error())
 	}
-	return c.GroupAdd(ctx, m.group)
+	return nil
 }
 
 func (m *member) receive(ctx context.Context, c *consumer.Conn, f consumer.Frame) error {

@@ -19,6 +19,9 @@ type order struct {
 	Start  *Site   `json:"start,omitempty"`  // the first
 	Stream *stream `json:"stream,omitempty"` // publish it
 	Grant  int64   `json:"grant,omitempty"`  // credit for the stream under way
+	Fill   *fill   `json:"fill,omitempty"`   // store it
+	Drive  *drive  `json:"drive,omitempty"`  // be many clients
+	Gather *gather `json:"gather,omitempty"` // say what they got
 	Stat   *stat   `json:"stat,omitempty"`
 }
 
@@ -29,9 +32,18 @@ type Site struct {
 	Shared bool   `json:"shared,omitempty"` // another process publishes through the broker
 	Serve  bool   `json:"serve,omitempty"`  // serve WebSocket connections
 	Floor  bool   `json:"floor,omitempty"`  // be nothing but a floor
+	Drive  bool   `json:"drive,omitempty"`  // be a load client, and no server
+	Keep   int    `json:"keep,omitempty"`   // messages of each group that are stored; 0 is none
+	Seat   *Seat  `json:"seat,omitempty"`   // of one server of a cluster; nil stands alone
 
 	Deflate   bool `json:"deflate,omitempty"`   // clients may ask for permessage-deflate
 	Admission int  `json:"admission,omitempty"` // of handshakes a second; 0 is the router's default, negative no limit
+}
+
+// Seat is a server's place in a cluster.
+type Seat struct {
+	Index  int      `json:"index"`
+	Routes []string `json:"routes"` // the addresses at which the servers reach each other
 }
 
 // Opened says how clients and publishers reach a child.
@@ -42,6 +54,15 @@ type Opened struct {
 	Hello   string `json:"hello,omitempty"`   // what a client says first, if anything
 	Replies int    `json:"replies,omitempty"` // messages that answer Hello
 	PIDs    []int  `json:"pids,omitempty"`    // further processes that are a part of it
+}
+
+// fill says which messages to store in durable groups, as fast as it goes. The
+// marks of a group's messages count up.
+type fill struct {
+	Groups int   `json:"groups"`
+	Each   int   `json:"each"`  // messages of each group
+	First  int64 `json:"first"` // the mark of its first
+	Size   int   `json:"size"`
 }
 
 // stat asks for counts, behind a garbage collection if Collect is set.
@@ -55,6 +76,8 @@ type answer struct {
 	Opened   *Opened   `json:"opened,omitempty"`
 	Streamed *streamed `json:"streamed,omitempty"`
 	Counts   *counts   `json:"counts,omitempty"`
+	Driven   *driven   `json:"driven,omitempty"`
+	Gathered *gathered `json:"gathered,omitempty"`
 }
 
 // counts is the state of a child.

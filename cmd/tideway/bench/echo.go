@@ -10,7 +10,7 @@ import (
 func echo(ctx context.Context, s *Settings, p Point) (*sample, error) {
 	p.Groups = p.Clients // nobody hears anybody else
 	own := *s
-	own.Publisher, own.Slow = Client, 0
+	own.Publisher = Client
 	return flow(ctx, &own, p, pathEcho)
 }
 
@@ -91,12 +91,10 @@ func idle(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 // weigh has the bench's own server collect its garbage and count, and reads the
 // resident memory of the server's processes. Either is zero where it is unknown.
 func (st *stand) weigh() (c *counts, rss int64, err error) {
-	if st.server != nil {
-		a, err := st.server.ask(order{Stat: &stat{Collect: true}})
-		if err != nil {
+	if len(st.servers) > 0 {
+		if c, err = st.count(true); err != nil {
 			return nil, 0, err
 		}
-		c = a.Counts
 	}
 	for _, pid := range st.pids() {
 		n, err := residentBytes(pid)

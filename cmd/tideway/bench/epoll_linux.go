@@ -89,7 +89,7 @@ func (w *rawWire) close() {
 }
 
 func (p *epoll) dial(ctx context.Context, c *client, request []byte) error {
-	to := p.opts.target.addr
+	to := c.target.addr
 	family := syscall.AF_INET
 	if to.Addr().Is6() {
 		family = syscall.AF_INET6
@@ -123,7 +123,7 @@ func (p *epoll) shake(ctx context.Context, c *client, fd int, request []byte) (r
 	if err == nil && c.silent {
 		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, silentBuffer)
 	}
-	to := p.opts.target.addr
+	to := c.target.addr
 	if from := sourceOf(to.Addr(), c.index); err == nil && from.IsValid() {
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1) // a help, no need
 		err = os.NewSyscallError("bind", syscall.Bind(fd, sockaddr(netip.AddrPortFrom(from, 0))))

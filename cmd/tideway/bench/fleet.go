@@ -12,15 +12,18 @@ import (
 
 // fleetOptions describe the connections of a load client.
 type fleetOptions struct {
-	target  *target
-	groups  int // client i is in group i mod groups
-	staying int // unless it is 0, so many are, and the others in groups of their own
-	apart   int // the number of those groups, to which nobody sends
-	silent  int // the last of them never read
-	dialers int // handshakes at the same time
+	targets []*target // servers, over which the members of each group are spread
+	groups  int       // client i is in group i mod groups
+	staying int       // unless it is 0, so many are, and the others in groups of their own
+	apart   int       // the number of those groups, to which nobody sends
+	silent  int       // the last of them never read
+	dialers int       // handshakes at the same time
 	nap     time.Duration
 	hello   string // a text message behind each handshake; %d is the group
 	replies int    // messages that answer it
+
+	first func(*client) []byte       // in place of hello, if it is set
+	begin func(i int, due time.Time) // called before a client's handshake, if it is set
 }
 
 // fleet is the load client: many connections, and what arrives on them.
@@ -29,6 +32,7 @@ type fleet struct {
 	sink    sink
 	poller  poller
 	clients []*client // nil where there is no connection
+	round   int       // how often all went on to the next server
 }
 
 // poller reads what arrives for clients.
@@ -46,7 +50,7 @@ func newFleet(n int, opts fleetOptions) (*fleet, error) {
 	}
 	f := &fleet{opts: opts, clients: make([]*client, n)}
 	var err error
-	if opts.target.secure {
+	if opts.targets[0].secure {
 		f.poller = newGoPoller(&f.sink, opts)
 	} else {
 		f.poller, err = newPoller(&f.sink, opts)
@@ -60,6 +64,11 @@ func (f *fleet) group(i int) int {
 		return f.opts.groups + (i-n)%f.opts.apart
 	}
 	return i % f.opts.groups
+}
+
+// target returns the server of a client: each group has members on all.
+func (f *fleet) target(i int) *target {
+	return f.opts.targets[(i%f.opts.groups+i/f.opts.groups+f.round)%len(f.opts.targets)]
 }
 
 // readers returns how many clients of a group read.
@@ -112,6 +121,9 @@ func (f *fleet) dial(ctx context.Context, from, to, rate int) (*dialed, error) {
 					due = start.Add(time.Duration(i-from) * time.Second / time.Duration(rate))
 					sleep(ctx, time.Until(due))
 				}
+				if f.opts.begin != nil {
+					f.opts.begin(i, due)
+				}
 				err := f.open(ctx, i, &refused)
 				mu.Lock()
 				if err != nil && failed == nil {
@@ -135,8 +147,8 @@ func (f *fleet) dial(ctx context.Context, from, to, rate int) (*dialed, error) {
 // open opens connection i, as often as the server asks to try again.
 func (f *fleet) open(ctx context.Context, i int, refused *atomic.Int64) error {
 	for {
-		c := &client{index: i, silent: i >= len(f.clients)-f.opts.silent, stayed: i < f.opts.staying}
-		err := f.poller.dial(ctx, c, f.opts.target.request(f.group(i)))
+		c := &client{index: i, target: f.target(i), silent: i >= len(f.clients)-f.opts.silent, stayed: i < f.opts.staying}
+		err := f.poller.dial(ctx, c, c.target.request(f.group(i)))
 		var r *refusal
 		if errors.As(err, &r) && r.again() && ctx.Err() == nil {
 			refused.Add(1)
@@ -159,9 +171,8 @@ func (f *fleet) enter(c *client) error {
 	}
 	f.clients[c.index] = c
 	f.sink.mu.Unlock()
-	if f.opts.hello != "" {
-		text := appendFrame(nil, opText, []byte(withGroup(f.opts.hello, f.group(c.index))))
-		if err := c.wire.write(text); err != nil {
+	if text := f.hello(c); text != nil {
+		if err := c.wire.write(appendFrame(nil, opText, text)); err != nil {
 			return err
 		}
 	}
@@ -169,6 +180,17 @@ func (f *fleet) enter(c *client) error {
 		return nil
 	}
 	return f.poller.add(c)
+}
+
+// hello returns the text behind a client's handshake, if there is one.
+func (f *fleet) hello(c *client) []byte {
+	switch {
+	case f.opts.first != nil:
+		return f.opts.first(c)
+	case f.opts.hello != "":
+		return []byte(withGroup(f.opts.hello, f.group(c.index)))
+	}
+	return nil
 }
 
 // greeted waits for the replies to the hellos of clients.

@@ -8,7 +8,7 @@ import (
 
 func TestFloorAndSlowClients(t *testing.T) {
 	s := small()
-	s.Floor, s.Slow = true, 4
+	s.Floor, s.Slow = true, []int{4}
 	r, err := Run(t.Context(), "broadcast", s)
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ const (
 func (p *goPoller) dial(ctx context.Context, c *client, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
-	t := p.opts.target
+	t := c.target
 	d := &net.Dialer{}
 	if from := sourceOf(t.addr.Addr(), c.index); from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))

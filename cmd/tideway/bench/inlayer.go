@@ -19,7 +19,10 @@ import (
 // node to the members on all; and the same messages by nats.go's own calls, in
 // turns.
 func inLayer(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
-	nodes, closeNodes, err := network(ctx, s, p.Nodes)
+	if s.Durable {
+		return durable(ctx, s, p)
+	}
+	nodes, closeNodes, err := network(ctx, s, p.Nodes, false, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/tideway-go/tideway/layer"
@@ -24,14 +23,19 @@ type node struct {
 // queueCapacity is more than is ever under way.
 const queueCapacity = 1 << 16
 
-func newNode(ctx context.Context, opts *natsbus.Options, queues ...layer.QueuePolicy) (n *node, err error) {
+func newNode(ctx context.Context, opts *natsbus.Options, settings *layer.Options) (n *node, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	n = &node{}
 	if n.bus, err = natsbus.New(ctx, opts); err != nil {
 		return nil, err
 	}
-	n.layer, err = layer.New(n.bus, &layer.Options{Capacity: queueCapacity, Queues: queues, Logger: opts.Logger})
+	own := layer.Options{}
+	if settings != nil {
+		own = *settings
+	}
+	own.Capacity, own.Logger = queueCapacity, opts.Logger
+	n.layer, err = layer.New(n.bus, &own)
 	if err != nil {
 		return nil, errors.Join(err, n.bus.Close(ctx))
 	}
@@ -45,7 +49,8 @@ func (n *node) close() error {
 }
 
 // network makes nodes: one alone, or a cluster of embedded servers on loopback.
-func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll func() error, err error) {
+// With store they keep streams.
+func network(ctx context.Context, s *Settings, n int, store bool, opts *layer.Options) (nodes []*node, closeAll func() error, err error) {
 	closeAll = func() error {
 		var errs []error
 		for _, n := range nodes {
@@ -58,7 +63,7 @@ func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll f
 		for i := range all {
 			all[i] = &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: silent}
 		}
-	} else if err := clusterOptions(all, s.Prefix); err != nil {
+	} else if err := clusterOptions(all, s.Prefix, store); err != nil {
 		return nil, nil, err
 	}
 	type made struct {
@@ -69,7 +74,7 @@ func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll f
 	for _, o := range all {
 		o.Logger = silent
 		go func() {
-			n, err := newNode(ctx, o)
+			n, err := newNode(ctx, o, opts)
 			ready <- made{n, err}
 		}()
 	}
@@ -86,22 +91,35 @@ func network(ctx context.Context, s *Settings, n int) (nodes []*node, closeAll f
 	return nodes, closeAll, nil
 }
 
+// replicas is how many of so many nodes keep a message, as natsbus has it.
+func replicas(nodes int) int {
+	if nodes < 3 {
+		return 1
+	}
+	return 3
+}
+
 // clusterOptions makes the options of a full mesh.
-func clusterOptions(all []*natsbus.Options, prefix string) error {
-	var routes []string
-	for range all {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") // so that its port is free
-		if err != nil {
-			return err
-		}
-		defer ln.Close()
-		routes = append(routes, ln.Addr().String())
+func clusterOptions(all []*natsbus.Options, prefix string, store bool) error {
+	routes, err := freeAddresses(len(all))
+	if err != nil {
+		return err
 	}
 	for i := range all {
-		all[i] = &natsbus.Options{Prefix: prefix, Embedded: &natsbus.Embedded{
-			Name: fmt.Sprint("bench", i), NoJetStream: true,
-			Cluster: &natsbus.Cluster{Name: "bench", Listen: routes[i], Routes: routes, Wait: 10 * time.Second},
-		}}
+		all[i] = &natsbus.Options{Prefix: prefix, Embedded: embedded(&Seat{i, routes})}
+		all[i].Embedded.NoJetStream = !store
 	}
 	return nil
+}
+
+// embedded returns a NATS server inside a process, at its seat of a cluster if
+// it has one.
+func embedded(seat *Seat) *natsbus.Embedded {
+	if seat == nil {
+		return &natsbus.Embedded{}
+	}
+	return &natsbus.Embedded{
+		Name:    fmt.Sprint("bench", seat.Index),
+		Cluster: &natsbus.Cluster{Name: "bench", Listen: seat.Routes[seat.Index], Routes: seat.Routes, Wait: 10 * time.Second},
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tideway-go/tideway/layer"
@@ -14,7 +15,8 @@ import (
 	"github.com/tideway-go/tideway/router"
 )
 
-// Own returns what starts the bench's own servers: a Tideway, or a floor.
+// Own returns what starts the bench's own processes: a Tideway, a floor, or a
+// load client.
 func Own(log *slog.Logger) func(context.Context, Site) (Served, Opened, error) {
 	return func(ctx context.Context, s Site) (Served, Opened, error) {
 		if s.Floor {
@@ -23,6 +25,9 @@ func Own(log *slog.Logger) func(context.Context, Site) (Served, Opened, error) {
 				return nil, Opened{}, err
 			}
 			return &floorServer{f, addr, nil}, Opened{Addr: addr}, nil
+		}
+		if s.Drive {
+			return &driver{}, Opened{}, nil
 		}
 		t := &tideway{log: log}
 		opened, err := t.start(ctx, s)
@@ -69,8 +74,12 @@ type tideway struct {
 
 func (t *tideway) start(ctx context.Context, s Site) (opened Opened, err error) {
 	opts := &natsbus.Options{URL: s.Broker, Prefix: s.Prefix, Logger: t.log}
+	if s.Seat != nil {
+		opts.Logger = silent // its routes fail until the others are up
+	}
 	if s.Broker == "" {
-		opts.Embedded = &natsbus.Embedded{}
+		opts.Embedded = embedded(s.Seat)
+		opts.Embedded.NoJetStream = s.Seat != nil && s.Keep == 0 // an election would cost what no figure is about
 		if s.Shared {
 			opts.Embedded.Listen = "127.0.0.1:0"
 		}
@@ -78,7 +87,7 @@ func (t *tideway) start(ctx context.Context, s Site) (opened Opened, err error) 
 	if t.bus, err = natsbus.New(ctx, opts); err != nil {
 		return opened, err
 	}
-	if t.layer, err = layer.New(t.bus, &layer.Options{Logger: t.log}); err != nil {
+	if t.layer, err = layer.New(t.bus, s.layerOptions(t.log)); err != nil {
 		return opened, err
 	}
 	opened.Broker = t.bus.ClientURL()
@@ -86,6 +95,15 @@ func (t *tideway) start(ctx context.Context, s Site) (opened Opened, err error) 
 		opened.Addr, err = t.serve(s)
 	}
 	return opened, err
+}
+
+// layerOptions makes the groups durable, if they are.
+func (s Site) layerOptions(log *slog.Logger) *layer.Options {
+	opts := &layer.Options{Logger: log}
+	if s.Keep > 0 {
+		opts.Groups = []layer.Retention{{Pattern: groupPrefix + ">", Messages: s.Keep, Age: time.Hour}}
+	}
+	return opts
 }
 
 // serve serves WebSocket connections without the limits on their number, which
@@ -121,6 +139,44 @@ func (t *tideway) Publish(room int, text []byte) error {
 		t.groups = append(t.groups, groupPrefix+strconv.Itoa(len(t.groups)))
 	}
 	return t.layer.GroupSend(context.Background(), t.groups[room], Tick{string(text)})
+}
+
+// fillers is how many groups get messages at the same time.
+const fillers = 64
+
+// fill stores messages in durable groups: one group's in order, many groups at
+// the same time.
+func (t *tideway) fill(ctx context.Context, f fill) streamed {
+	var mu sync.Mutex // guards r
+	var r streamed
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(fillers, f.Groups) {
+		wg.Go(func() {
+			for g := int(next.Add(1)) - 1; g < f.Groups && ctx.Err() == nil; g = int(next.Add(1)) - 1 {
+				sent, err := t.fillGroup(ctx, groupPrefix+strconv.Itoa(g), f)
+				mu.Lock()
+				if r.Sent += f.Each; err != nil {
+					r.Failed += f.Each - sent
+					r.Err = err.Error()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return r
+}
+
+func (t *tideway) fillGroup(ctx context.Context, group string, f fill) (sent int, err error) {
+	for sent < f.Each {
+		text := appendText(nil, f.First+int64(sent), f.Size)
+		if err := t.layer.GroupSend(ctx, group, Tick{string(text)}); err != nil {
+			return sent, err
+		}
+		sent++
+	}
+	return sent, nil
 }
 
 // Connections implements Served.

@@ -24,24 +24,46 @@ func ParsePeer(s string) (Peer, error) {
 }
 
 // withPeers measures a point on our server and on each peer's, one right after
-// the other.
-func (k Kind) withPeers(ctx context.Context, s *Settings, p Point) (*sample, error) {
-	out, err := k.run(ctx, s, p)
-	if err != nil {
-		return nil, err
-	}
-	for _, peer := range s.Peers {
-		own := *s
-		own.peer, own.Floor = &peer, false
-		theirs, err := k.run(ctx, &own, p)
+// the other. Each run begins with another of them, so that none always has the
+// machine as a certain other one left it.
+func (k Kind) withPeers(ctx context.Context, s *Settings, p Point, run int) (*sample, error) {
+	var out *sample
+	theirs := make([]*sample, len(s.Peers))
+	for i := range len(s.Peers) + 1 {
+		turn := (i + run) % (len(s.Peers) + 1)
+		var err error
+		if turn == 0 {
+			out, err = k.run(ctx, s, p)
+		} else {
+			theirs[turn-1], err = k.peerRun(ctx, s, p, &s.Peers[turn-1])
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", peer.Name, err)
+			return nil, err
 		}
-		theirs.over("server CPU over ours", out)
-		for _, text := range theirs.remarks {
-			out.remarks = append(out.remarks, peer.Name+": "+text)
+	}
+	for i, one := range theirs {
+		if len(one.metrics) > 0 {
+			one.over("server CPU over ours", out)
 		}
-		out.peers = append(out.peers, theirs)
+		for _, text := range one.remarks {
+			out.remarks = append(out.remarks, s.Peers[i].Name+": "+text)
+		}
+	}
+	out.peers = theirs
+	return out, nil
+}
+
+// peerRun measures a peer. One that fails has no figures, if the settings say
+// that the others go on.
+func (k Kind) peerRun(ctx context.Context, s *Settings, p Point, peer *Peer) (*sample, error) {
+	own := *s
+	own.peer, own.Floor = peer, false
+	out, err := k.run(ctx, &own, p)
+	if err != nil && s.KeepGoing && ctx.Err() == nil {
+		return &sample{remarks: []string{"a run failed: " + err.Error()}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", peer.Name, err)
 	}
 	return out, nil
 }

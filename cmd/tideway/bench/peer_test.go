@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -53,5 +54,48 @@ func TestPeerThatIsNone(t *testing.T) {
 		if _, err := ParsePeer(text); !errors.As(err, &settings) {
 			t.Errorf("%q: got %v", text, err)
 		}
+	}
+}
+
+// Servers take turns to be first, and a peer that fails may be left out of a run.
+func TestPeersTakeTurns(t *testing.T) {
+	var order string
+	failing := false
+	k := Kind{"fake", func(_ context.Context, s *Settings, _ Point) (*sample, error) {
+		name := "t"
+		if s.peer != nil {
+			name = s.peer.Name
+		}
+		order += name
+		if failing && name == "b" {
+			return nil, errors.New("no")
+		}
+		out := &sample{}
+		out.add("cpu_us", "CPU", "us", map[string]float64{"t": 1, "a": 2, "b": 3}[name])
+		return out, nil
+	}}
+	s := small()
+	s.Peers = []Peer{{Name: "a"}, {Name: "b"}}
+	var runs []*sample
+	for run := range 4 {
+		failing = run == 3
+		s.KeepGoing = failing
+		one, err := k.withPeers(t.Context(), s, Point{}, run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, one)
+	}
+	if want := "tab" + "abt" + "bta" + "tab"; order != want {
+		t.Errorf("got the order %s, want %s", order, want)
+	}
+	res := newResult(Point{}, runs, s.Peers)
+	ratio, _ := find(res.Peers[1].Figures, "ratio")
+	if len(ratio.Runs) != 3 || ratio.Median != 3 || len(runs[3].remarks) != 1 || runs[3].remarks[0] != "b: a run failed: no" {
+		t.Errorf("got %v and the remarks %q", ratio, runs[3].remarks)
+	}
+	s.KeepGoing = false
+	if _, err := k.withPeers(t.Context(), s, Point{}, 0); err == nil {
+		t.Error("a peer that fails is no error")
 	}
 }

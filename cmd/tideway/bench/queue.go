@@ -12,25 +12,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tideway-go/tideway/layer"
-	"github.com/tideway-go/tideway/layer/natsbus"
 )
 
-// queue measures a durable queue: put in, take, acknowledge; and the same by
-// JetStream's own calls, in turns on the same server.
+// queue measures a durable queue: put in on the first node, take on all,
+// acknowledge; and the same by JetStream's own calls, in turns on the same
+// servers.
 func queue(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
-	opts := &natsbus.Options{URL: s.NATS, Prefix: s.Prefix, Logger: silent}
-	n, err := newNode(ctx, opts, layer.QueuePolicy{Pattern: queueName(), Capacity: queueCapacity})
+	opts := &layer.Options{Queues: []layer.QueuePolicy{{Pattern: queueName(), Capacity: queueCapacity}}}
+	nodes, closeNodes, err := network(ctx, s, p.Nodes, true, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.close()) }()
+	defer func() { err = errors.Join(err, closeNodes()) }()
 	ours, bare := newRelay(s, p.Size), newRelay(s, p.Size)
-	closeOurs, err := ours.overLayer(ctx, n)
+	closeOurs, err := ours.overLayer(ctx, nodes)
 	if err != nil {
 		return nil, err
 	}
 	defer closeOurs()
-	closeBare, err := bare.overJetStream(ctx, n)
+	closeBare, err := bare.overJetStream(ctx, nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -152,14 +152,15 @@ func (q *relay) run(ctx context.Context, d time.Duration) error {
 }
 
 // overLayer puts messages into a durable queue and takes them from it.
-func (q *relay) overLayer(ctx context.Context, n *node) (stop func(), err error) {
+func (q *relay) overLayer(ctx context.Context, nodes []*node) (stop func(), err error) {
 	name := queueName()
 	working, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for range q.settings.Workers {
+	for i := range q.settings.Workers {
+		l := nodes[i%len(nodes)].layer
 		wg.Go(func() {
 			for {
-				d, err := n.layer.Take(working, name)
+				d, err := l.Take(working, name)
 				if err != nil {
 					return
 				}
@@ -168,11 +169,13 @@ func (q *relay) overLayer(ctx context.Context, n *node) (stop func(), err error)
 			}
 		})
 	}
-	q.push = func(ctx context.Context, text []byte) error { return n.layer.Send(ctx, name, Tick{string(text)}) }
+	q.push = func(ctx context.Context, text []byte) error {
+		return nodes[0].layer.Send(ctx, name, Tick{string(text)})
+	}
 	return func() {
 		cancel()
 		wg.Wait()
-		js, err := jetstream.New(n.bus.Conn())
+		js, err := jetstream.New(nodes[0].bus.Conn())
 		if err != nil {
 			return
 		}
@@ -189,29 +192,26 @@ func queueName() string { return fmt.Sprintf("bench.queue.%d", os.Getpid()) }
 
 // overJetStream does the same with JetStream's own calls: a work queue in
 // files, publishes that wait for the answer, pulled, acknowledged one by one.
-func (q *relay) overJetStream(ctx context.Context, n *node) (stop func(), err error) {
-	js, err := jetstream.New(n.bus.Conn())
+func (q *relay) overJetStream(ctx context.Context, nodes []*node) (stop func(), err error) {
+	js, err := jetstream.New(nodes[0].bus.Conn())
 	if err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("tideway_bench_%d", os.Getpid())
 	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: name, Subjects: []string{name}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
-		Discard: jetstream.DiscardNew, MaxMsgs: queueCapacity,
+		Discard: jetstream.DiscardNew, MaxMsgs: queueCapacity, Replicas: replicas(len(nodes)),
 	})
 	if err != nil {
 		return nil, err
 	}
-	reader, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: queueCapacity})
+	made, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: queueCapacity})
 	if err != nil {
 		return nil, err
 	}
 	var reading []jetstream.ConsumeContext
-	for range q.settings.Workers {
-		r, err := reader.Consume(func(m jetstream.Msg) {
-			q.arrived(m.Data())
-			m.Ack() // one that is lost is delivered again, and the count shows it
-		})
+	for i := range q.settings.Workers {
+		r, err := q.consume(ctx, nodes[i%len(nodes)], name, made.CachedInfo().Name)
 		if err != nil {
 			return nil, err
 		}
@@ -231,4 +231,20 @@ func (q *relay) overJetStream(ctx context.Context, n *node) (stop func(), err er
 		}
 		js.DeleteStream(context.WithoutCancel(ctx), name) // of a server that others use, too
 	}, nil
+}
+
+// consume takes messages by JetStream's own calls, on one node.
+func (q *relay) consume(ctx context.Context, n *node, stream, consumer string) (jetstream.ConsumeContext, error) {
+	js, err := jetstream.New(n.bus.Conn())
+	if err != nil {
+		return nil, err
+	}
+	reader, err := js.Consumer(ctx, stream, consumer)
+	if err != nil {
+		return nil, err
+	}
+	return reader.Consume(func(m jetstream.Msg) {
+		q.arrived(m.Data())
+		m.Ack() // one that is lost is delivered again, and the count shows it
+	})
 }

@@ -26,9 +26,9 @@ type Report struct {
 // Setup is what the settings say beside sizes.
 type Setup struct {
 	Publisher string `json:"publisher,omitempty"`
+	Durable   bool   `json:"durable,omitempty"`
 	Handled   bool   `json:"handled,omitempty"`
 	Deflate   bool   `json:"deflate,omitempty"`
-	Slow      int    `json:"slow,omitempty"`
 	Staying   int    `json:"staying,omitempty"`
 	Window    int    `json:"window,omitempty"`
 	Workers   int    `json:"workers,omitempty"`
@@ -80,7 +80,7 @@ func newReport(name string, s *Settings, points []Point, swept string, samples [
 		Bench: name, Started: started.UTC().Truncate(time.Second), Runs: s.Runs, Duration: s.Duration.Seconds(),
 		Machine: Machine{runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()},
 		Server:  "embedded", Swept: swept,
-		Setup: Setup{Handled: s.Handled, Deflate: s.Deflate, Slow: s.Slow, Staying: s.Staying, Window: s.Window, Workers: s.Workers},
+		Setup: Setup{Durable: s.Durable, Handled: s.Handled, Deflate: s.Deflate, Staying: s.Staying, Window: s.Window, Workers: s.Workers},
 	}
 	if name == "broadcast" {
 		r.Setup.Publisher = s.publisher()
@@ -126,18 +126,22 @@ func newResult(p Point, runs []*sample, peers []Peer) Result {
 	return res
 }
 
-// newFigures returns the metrics of one server over all runs.
+// newFigures returns the metrics of one server over all runs that have them.
 func newFigures(runs []*sample) []Figure {
 	var all []Figure
-	for _, m := range runs[0].metrics {
-		f := Figure{Key: m.Key, Title: m.Title, Unit: m.Unit}
-		for _, one := range runs {
-			if i := slices.IndexFunc(one.metrics, func(o Metric) bool { return o.Key == m.Key }); i >= 0 {
-				f.Runs = append(f.Runs, round(one.metrics[i].Value))
+	for _, one := range runs {
+		for _, m := range one.metrics {
+			i := slices.IndexFunc(all, func(f Figure) bool { return f.Key == m.Key })
+			if i < 0 {
+				i = len(all)
+				all = append(all, Figure{Key: m.Key, Title: m.Title, Unit: m.Unit})
 			}
+			all[i].Runs = append(all[i].Runs, round(m.Value))
 		}
+	}
+	for i := range all {
+		f := &all[i]
 		f.Median, f.Min, f.Max = median(f.Runs), slices.Min(f.Runs), slices.Max(f.Runs)
-		all = append(all, f)
 	}
 	return all
 }
@@ -219,17 +223,20 @@ func (r *Report) Title() string {
 	p := r.Points[0].Point
 	var parts []string
 	for _, a := range []string{"client", "group", "member", "node"} {
-		if v := *p.at(a + "s"); v > 0 && r.Swept != a+"s" {
+		if v := *p.at(a + "s"); v > 0 && r.Swept != a+"s" && (a != "node" || v > 1 || r.Bench == "layer") {
 			parts = append(parts, plural(v, a))
 		}
+	}
+	if p.Missed > 0 && r.Swept != "missed" {
+		parts = append(parts, number(float64(p.Missed))+" missed")
 	}
 	if r.Setup.Staying > 0 {
 		parts = append(parts, number(float64(r.Setup.Staying))+" that stay")
 	}
-	if r.Setup.Slow > 0 {
-		parts = append(parts, number(float64(r.Setup.Slow))+" that never read")
+	if p.Slow > 0 && r.Swept != "slow" {
+		parts = append(parts, number(float64(p.Slow))+" that never read")
 	}
-	if p.Size > 0 && r.Swept != "rate" && p.Rate == 0 {
+	if p.Size > 0 && r.Swept != "rate" && p.Rate == 0 && p.Missed == 0 {
 		parts = append(parts, "flat out")
 	} else if p.Rate > 0 && r.Swept != "rate" {
 		parts = append(parts, number(float64(p.Rate))+"/s")
@@ -239,6 +246,9 @@ func (r *Report) Title() string {
 	}
 	if r.Setup.Publisher != "" {
 		parts = append(parts, "publisher "+r.Setup.Publisher)
+	}
+	if r.Setup.Durable {
+		parts = append(parts, "durable")
 	}
 	if r.Setup.Handled {
 		parts = append(parts, "handled")

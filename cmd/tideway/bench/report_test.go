@@ -62,6 +62,25 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestMarkdown(t *testing.T) {
+	var b strings.Builder
+	r := example(100, 10_000)
+	r.Remarks = []string{"a | b <c>"}
+	if err := r.WriteMarkdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"**broadcast: 10 clients, 50/s, publisher inside; over size.** 3 runs of 1s, ",
+		"\n| size | 100 | 10,000 | growth |\n|---|---:|---:|---:|\n",
+		"\n| server CPU per delivery, us | 2 [1 - 3] | 200 [100 - 300] | n^1.00 |\n",
+		"\n\n- a \\| b &lt;c>\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}
+
 func TestRemarksSayWhere(t *testing.T) {
 	r := example(100, 200)
 	if want := "size 100: a <remark>"; len(r.Remarks) != 2 || r.Remarks[0] != want {

@@ -62,8 +62,10 @@ var Kinds = []Kind{
 	{"connect", connect},
 	{"idle", idle},
 	{"storm", storm},
+	{"resume", resume},
 	{"queue", queue},
 	{"layer", inLayer},
+	{"scale", scaling},
 }
 
 // Run carries out the benchmark of that name. A *SettingsError says that nothing
@@ -84,7 +86,7 @@ func Run(ctx context.Context, name string, s *Settings) (*Report, error) {
 	for r := range s.Runs {
 		for p, point := range points {
 			s.progress(Step{Done: r*len(points) + p, All: s.Runs * len(points), Doing: doing(point, swept)})
-			one, err := Kinds[i].withPeers(ctx, s, point)
+			one, err := Kinds[i].withPeers(ctx, s, point, r)
 			if ctx.Err() != nil {
 				return nil, errors.New("interrupted")
 			}

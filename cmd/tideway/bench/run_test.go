@@ -18,7 +18,7 @@ import (
 // small are settings of a run that takes no time.
 func small() *Settings {
 	return &Settings{
-		Clients: []int{20}, Groups: []int{2}, Rate: []int{100}, Size: []int{100}, Members: []int{2}, Nodes: []int{1},
+		Clients: []int{20}, Groups: []int{2}, Rate: []int{100}, Size: []int{100}, Members: []int{2}, Nodes: []int{1}, Missed: []int{10},
 		Duration: 150 * time.Millisecond, Runs: 1, Staying: 5, Window: 16, Workers: 4, Nap: 100 * time.Microsecond,
 	}
 }
@@ -122,9 +122,11 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"duration", func(s *Settings) { s.Duration = time.Hour }, "--duration is 1h"},
 		{"nap", func(s *Settings) { s.Nap = time.Second }, "--nap"},
 		{"window", func(s *Settings) { s.Window = 0 }, "--window"},
-		{"slow", func(s *Settings) { s.Slow = 20 }, "--slow is 20 of 20 clients"},
+		{"slow", func(s *Settings) { s.Slow = []int{20} }, "--slow is 20 of 20 clients"},
 		{"publisher", func(s *Settings) { s.Publisher = "x" }, "--publisher is"},
 		{"inside a URL", func(s *Settings) { s.URL, s.Publisher = "ws://127.0.0.1/", Inside }, "--publisher inside"},
+		{"missed", func(s *Settings) { s.Missed = []int{0} }, "--missed is 0"},
+		{"nodes of a URL", func(s *Settings) { s.URL, s.Nodes = "ws://127.0.0.1/", []int{3} }, "--nodes is for"},
 		{"hello without a URL", func(s *Settings) { s.Hello = "x" }, "--hello"},
 		{"message", func(s *Settings) { s.Message = "x" }, "%s once"},
 	} {

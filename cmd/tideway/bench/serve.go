@@ -95,6 +95,12 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 	case o.Stream != nil:
 		r := a.stream(ctx, *o.Stream)
 		ans.Streamed = &r
+	case o.Fill != nil:
+		var r streamed
+		r, err = a.fill(ctx, *o.Fill)
+		ans.Streamed = &r
+	case o.Drive != nil || o.Gather != nil:
+		err = a.asDriver(ctx, o, &ans)
 	case o.Stat != nil:
 		ans.Counts = a.count(*o.Stat)
 	default:
@@ -127,6 +133,31 @@ func (a *agent) stream(ctx context.Context, s stream) streamed {
 		text = appendText(text[:0], due, s.Size)
 		return a.served.Publish(i%s.Groups, text)
 	})
+}
+
+// fill stores messages, if the server can.
+func (a *agent) fill(ctx context.Context, f fill) (streamed, error) {
+	s, ok := a.served.(interface {
+		fill(context.Context, fill) streamed
+	})
+	if !ok {
+		return streamed{}, errors.New("it has no durable groups")
+	}
+	return s.fill(ctx, f), nil
+}
+
+// asDriver carries out an order for a driver.
+func (a *agent) asDriver(ctx context.Context, o order, ans *answer) (err error) {
+	d, ok := a.served.(*driver)
+	switch {
+	case !ok:
+		err = errors.New("it is no driver")
+	case o.Drive != nil:
+		ans.Driven, err = d.drive(ctx, *o.Drive)
+	default:
+		ans.Gathered, err = d.gather(ctx, *o.Gather)
+	}
+	return err
 }
 
 func (a *agent) count(s stat) *counts {

@@ -24,15 +24,16 @@ type Settings struct {
 	NATS   string // server for the bench's own server; "" embeds one
 	Prefix string // of its subjects
 
-	Clients, Groups, Rate, Size, Members, Nodes []int
+	Clients, Groups, Rate, Size, Members, Nodes, Slow, Missed []int
 
 	Duration  time.Duration // of each run
 	Runs      int
 	Publisher string // Inside, Outside or Client; "" is Inside, or Client with a URL
 	Handled   bool   // messages pass through a handler for each connection
 	Floor     bool   // measure the floor, too
+	Durable   bool   // layer: groups whose messages are stored
 	Peers     []Peer // measure these, too
-	Slow      int    // clients, of all, that never read
+	KeepGoing bool   // a peer that fails is left out of that run
 	Staying   int    // storm: clients that stay
 	Admission int    // handshakes a second that the bench's own server begins; 0 is the router's default, negative no limit
 	Window    int    // messages under way when there is no rate
@@ -67,6 +68,7 @@ const (
 	minSize     = 64
 	maxSize     = 1 << 20
 	maxNodes    = 16
+	maxMissed   = 10_000 // of one client; a server replays no more by default
 	maxRuns     = 100
 	minDuration = 50 * time.Millisecond
 	maxDuration = 10 * time.Minute
@@ -94,6 +96,8 @@ func (s *Settings) axes() []axis {
 		{"size", s.Size, minSize, maxSize},
 		{"members", s.Members, 1, maxClients},
 		{"nodes", s.Nodes, 1, maxNodes},
+		{"slow", s.Slow, 0, maxClients},
+		{"missed", s.Missed, 1, maxMissed},
 	}
 }
 
@@ -128,8 +132,10 @@ func (s *Settings) checkRuns() error {
 		return settingsErrorf("--window, --workers and --dialers are at least 1")
 	}
 	for _, n := range s.Clients {
-		if s.Slow < 0 || s.Slow >= max(n, 1) {
-			return settingsErrorf("--slow is %d of %d clients; some have to read", s.Slow, n)
+		for _, slow := range s.Slow {
+			if slow >= max(n, 1) {
+				return settingsErrorf("--slow is %d of %d clients; some have to read", slow, n)
+			}
 		}
 	}
 	return nil
@@ -145,6 +151,8 @@ func (s *Settings) checkTarget() error {
 		return settingsErrorf("--publisher outside publishes through NATS: name the server's with --nats")
 	case s.URL == "" && (s.Hello != "" || len(s.Header) > 0):
 		return settingsErrorf("--header and --hello are for the server of --url")
+	case s.URL != "" && slices.ContainsFunc(s.Nodes, func(n int) bool { return n > 1 }):
+		return settingsErrorf("--nodes is for the bench's own servers; leave out --url")
 	case s.URL != "" && len(s.Peers) > 0:
 		return settingsErrorf("--peer is measured beside the bench's own server; leave out --url")
 	case s.Message != "" && strings.Count(s.Message, "%s") != 1:
@@ -172,6 +180,8 @@ type Point struct {
 	Size    int `json:"size,omitempty"`
 	Members int `json:"members,omitempty"`
 	Nodes   int `json:"nodes,omitempty"`
+	Slow    int `json:"slow,omitempty"`
+	Missed  int `json:"missed,omitempty"`
 
 	staying int // so many clients are apart from the others, see fleetOptions
 }
@@ -185,7 +195,7 @@ func (s *Settings) points() (all []Point, swept string) {
 		}
 		return v[0]
 	}
-	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes), 0}
+	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes), first(s.Slow), first(s.Missed), 0}
 	for _, a := range s.axes() {
 		if len(a.values) < 2 {
 			continue
@@ -205,5 +215,6 @@ func (p *Point) at(axis string) *int {
 	return map[string]*int{
 		"clients": &p.Clients, "groups": &p.Groups, "rate": &p.Rate,
 		"size": &p.Size, "members": &p.Members, "nodes": &p.Nodes,
+		"slow": &p.Slow, "missed": &p.Missed,
 	}[axis]
 }

@@ -10,6 +10,7 @@ import (
 // client is one connection of the load client.
 type client struct {
 	index  int
+	target *target
 	wire   wire
 	silent bool // it never reads
 	stayed bool // its latencies are counted apart, see storm
@@ -38,14 +39,19 @@ type tally struct {
 	lost       int         // connections that ended unasked
 	closes     map[int]int // close frames, by code
 	latency    Histogram
-	stayed     Histogram // of clients that stay while others come and go
-	problem    error     // the first thing that no server may send
+	lasts      map[int64]int64 // when the last client so far got a message, by when that was due
+	stayed     Histogram       // of clients that stay while others come and go
+	problem    error           // the first thing that no server may send
 }
 
 // sink takes what arrives on all connections.
 type sink struct {
 	received atomic.Int64 // messages, for those who wait
 	frames   atomic.Int64
+
+	perMessage bool // note when the last client got each message
+
+	watch func(c *client, body []byte, now int64) // looks into each frame of data with mu held, if it is set
 
 	mu      sync.Mutex // guards all below, and the clients' state; held while bytes are parsed
 	now     tally
@@ -74,7 +80,7 @@ func (s *sink) counts() tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.now
-	t.closes = maps.Clone(t.closes)
+	t.closes, t.lasts = maps.Clone(t.closes), maps.Clone(t.lasts)
 	return t
 }
 
@@ -111,6 +117,9 @@ func (s *sink) feed(c *client, b []byte) (rest []byte, err error) {
 func (s *sink) data(c *client, f frame, now int64) {
 	s.now.frames++
 	s.frames.Add(1)
+	if s.watch != nil && !f.compressed {
+		s.watch(c, f.body, now)
+	}
 	body := f.body
 	if f.compressed {
 		if s.now.compressed++; s.now.compressed%inflateEvery != 1 {
@@ -146,9 +155,35 @@ func (s *sink) late(c *client, due, now int64) {
 	}
 	c.lastDue = due
 	s.now.latency.Add(now - due)
+	if s.perMessage {
+		s.arrivedLast(due, now)
+	}
 	if c.stayed && (s.lastDue == 0 || due <= s.lastDue) {
 		s.now.stayed.Add(now - due)
 	}
+}
+
+// mostLasts bounds the memory of lasts; the rest of a longer run is like its
+// beginning.
+const mostLasts = 1 << 16
+
+// arrivedLast notes that a message reached one more client.
+func (s *sink) arrivedLast(due, now int64) {
+	if s.now.lasts == nil {
+		s.now.lasts = map[int64]int64{}
+	}
+	if _, known := s.now.lasts[due]; known || len(s.now.lasts) < mostLasts {
+		s.now.lasts[due] = now
+	}
+}
+
+// lastClients returns how late the last client of each message was.
+func (t *tally) lastClients() *Histogram {
+	h := &Histogram{}
+	for due, at := range t.lasts {
+		h.Add(at - due)
+	}
+	return h
 }
 
 // take is feed for bytes of which c.part is the beginning. It keeps what is left,

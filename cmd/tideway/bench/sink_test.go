@@ -59,6 +59,22 @@ func TestSinkCounts(t *testing.T) {
 	}
 }
 
+// The last client of each message is the one that counts, however they mix.
+func TestSinkNotesTheLastClient(t *testing.T) {
+	s := &sink{perMessage: true}
+	a, b := &client{wire: &tape{}}, &client{wire: &tape{}}
+	now := time.Now().UnixNano()
+	old, young := now-4e9, now-1e9
+	deliver(s, a, marked(old))
+	deliver(s, a, marked(young))
+	deliver(s, b, marked(young))
+	deliver(s, b, marked(old))
+	got := s.counts()
+	if h := got.lastClients(); h.Count() != 2 || milliseconds(h.Max()) < 4000 || milliseconds(h.Quantile(0)) < 900 {
+		t.Errorf("got %d messages, the last client of the latest %v ms late", h.Count(), milliseconds(h.Max()))
+	}
+}
+
 func TestSinkAnswersControlFrames(t *testing.T) {
 	s, w := &sink{}, &tape{}
 	c := &client{wire: w}

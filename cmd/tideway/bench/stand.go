@@ -16,8 +16,8 @@ import (
 type stand struct {
 	settings *Settings
 	point    Point
-	server   *child // nil when a URL names the server
-	outside  *child // the publisher, if it is a process of its own
+	servers  []*child // of a cluster; none when a URL names the server
+	outside  *child   // the publisher, if it is a process of its own
 	fleet    *fleet
 }
 
@@ -30,29 +30,33 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 			err = errors.Join(err, st.close())
 		}
 	}()
-	url, hello, replies := s.URL, s.Hello, s.Replies
-	if url == "" {
-		site := Site{Broker: s.NATS, Prefix: s.Prefix, Shared: s.publisher() == Outside, Serve: true, Floor: s.onFloor, Deflate: s.Deflate, Admission: s.Admission}
-		st.server, err = startChild(ctx, s.peer, site, s.Stderr)
-		if err != nil {
+	urls, hello, replies := []string{s.URL}, s.Hello, s.Replies
+	if s.URL == "" {
+		if err := st.serve(ctx); err != nil {
 			return st, err
 		}
-		o := st.server.opened
-		url, hello, replies = "ws://"+o.Addr+cmp.Or(o.Path, path), o.Hello, o.Replies
+		urls = nil
+		for _, c := range st.servers {
+			urls = append(urls, "ws://"+c.opened.Addr+cmp.Or(c.opened.Path, path))
+		}
+		hello, replies = st.servers[0].opened.Hello, st.servers[0].opened.Replies
 	}
 	if err := st.setUpPublisher(ctx); err != nil {
 		return st, err
 	}
-	t, err := parseTarget(ctx, url, s.Header, s.Stranger)
-	if err != nil {
-		return st, err
-	}
-	if s.Deflate {
-		t.header += deflateOffer
-	}
 	opts := fleetOptions{
-		target: t, groups: max(min(p.Groups, p.Clients), 1), silent: s.Slow,
+		groups: max(min(p.Groups, p.Clients), 1), silent: p.Slow,
 		dialers: s.Workers, nap: s.Nap, hello: hello, replies: replies,
+	}
+	for _, url := range urls {
+		t, err := parseTarget(ctx, url, s.Header, s.Stranger)
+		if err != nil {
+			return st, err
+		}
+		if s.Deflate {
+			t.header += deflateOffer
+		}
+		opts.targets = append(opts.targets, t)
 	}
 	if p.staying > 0 {
 		opts.staying, opts.groups, opts.apart = p.staying, 1, opts.groups
@@ -69,7 +73,7 @@ func (st *stand) setUpPublisher(ctx context.Context) (err error) {
 	}
 	site := Site{Broker: s.NATS, Prefix: s.Prefix}
 	if site.Broker == "" {
-		site.Broker = st.server.opened.Broker
+		site.Broker = st.servers[0].opened.Broker
 	}
 	st.outside, err = startChild(ctx, s.peer, site, s.Stderr)
 	return err
@@ -81,20 +85,19 @@ func (st *stand) close() error {
 		st.fleet.close()
 	}
 	var errs []error
-	for _, c := range []*child{st.outside, st.server} {
-		if c != nil {
-			errs = append(errs, c.close())
-		}
+	if st.outside != nil {
+		errs = append(errs, st.outside.close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, closeChildren(st.servers))...)
 }
 
 // pids are the server's processes, broker included where it has one of its own.
 func (st *stand) pids() []int {
-	if st.server == nil {
-		return st.settings.PIDs
+	all := slices.Clone(st.settings.PIDs)
+	for _, c := range st.servers {
+		all = append(append(all, c.pid()), c.opened.PIDs...)
 	}
-	return slices.Concat([]int{st.server.pid()}, st.server.opened.PIDs, st.settings.PIDs)
+	return all
 }
 
 // meter begins to measure the server. nil when this machine or the settings
@@ -146,9 +149,9 @@ func (st *stand) publish(ctx context.Context, d time.Duration) (streamed, error)
 const quiet = 5 * time.Second
 
 func (st *stand) sendAsChild(ctx context.Context, s stream) (streamed, error) {
-	c := st.server
-	if st.outside != nil {
-		c = st.outside
+	c := st.outside
+	if c == nil {
+		c = st.servers[0]
 	}
 	if err := c.tell(order{Stream: &s}); err != nil {
 		return streamed{}, err

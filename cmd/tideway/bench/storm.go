@@ -19,10 +19,8 @@ func storming(ctx context.Context, s *Settings, p Point) (_ *sample, err error) 
 	if s.Staying < 1 {
 		return nil, settingsErrorf("--staying is %d; somebody has to stay", s.Staying)
 	}
-	own := *s
-	own.Slow = 0
 	p.Clients, p.staying = p.Clients+s.Staying, s.Staying
-	st, err := setUp(ctx, &own, p, pathRoom)
+	st, err := setUp(ctx, s, p, pathRoom)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +46,13 @@ func (f *fleet) lose() {
 // gone waits until the server has noticed that all but n connections have
 // ended. A server of somebody else's is given a second.
 func (st *stand) gone(ctx context.Context, n int) error {
-	if st.server == nil {
+	if len(st.servers) == 0 {
 		sleep(ctx, time.Second)
 		return ctx.Err()
 	}
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); sleep(ctx, 10*time.Millisecond) {
-		a, err := st.server.ask(order{Stat: &stat{}})
-		if err != nil || a.Counts.Connections <= n {
+		c, err := st.count(false)
+		if err != nil || c.Connections <= n {
 			return err
 		}
 	}

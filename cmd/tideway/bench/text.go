@@ -23,6 +23,39 @@ func (r *Report) WriteText(w io.Writer) error {
 	return t.Flush()
 }
 
+// WriteMarkdown writes the report as a table of Markdown, without what only says
+// how far to trust it; what makes it doubtful follows as a list.
+func (r *Report) WriteMarkdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s.** %s\n\n", markdownEscape(r.Title()), markdownEscape(r.Circumstances()))
+	plain := map[string]bool{}
+	for _, f := range r.rows() {
+		plain[f.heading()] = slices.Contains(circumstances, f.Key)
+	}
+	for i, cells := range r.table() {
+		if i > 0 && plain[cells[0]] {
+			continue
+		}
+		for k, c := range cells {
+			cells[k] = " " + markdownEscape(c)
+		}
+		fmt.Fprintf(&b, "|%s |\n", strings.Join(cells, " |"))
+		if i == 0 {
+			fmt.Fprintf(&b, "|---|%s\n", strings.Repeat("---:|", len(cells)-1))
+		}
+	}
+	if len(r.Remarks) > 0 {
+		b.WriteString("\n")
+	}
+	for _, text := range r.Remarks {
+		fmt.Fprintf(&b, "- %s\n", markdownEscape(text))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+var markdownEscape = strings.NewReplacer("|", "\\|", "<", "&lt;", "\n", " ", "*", "\\*", "_", "\\_").Replace
+
 // table has a head, and a row for each figure. Its columns are the points, and
 // how the figure grows over them; of a single point they are the servers.
 func (r *Report) table() [][]string {
