@@ -40,7 +40,9 @@ func (out *sample) above(least *sample) {
 			out.add("floor_"+m.Key, "floor: "+m.Title, m.Unit, m.Value)
 		}
 	}
-	out.over("server CPU over the floor's", least)
+	if cpu, ok := least.metric("cpu_us"); ok {
+		out.over("ratio", floorRatio, cpu)
+	}
 }
 
 // fanOut measures one server.
@@ -78,15 +80,24 @@ func flow(ctx context.Context, s *Settings, p Point, path string) (_ *sample, er
 
 // warmUp sends for a fifth of a run's time, half a second at most, and forgets
 // what arrived.
+//
+// A cluster that has only just formed may still be joining its nodes: there it
+// is done again until nothing is lost.
 func (st *stand) warmUp(ctx context.Context) error {
-	if _, err := st.publish(ctx, min(st.settings.Duration/5, 500*time.Millisecond)); err != nil {
-		return err
+	for deadline := time.Now().Add(startTimeout); ; {
+		r, err := st.publish(ctx, min(st.settings.Duration/5, 500*time.Millisecond))
+		if err != nil {
+			return err
+		}
+		got := st.fleet.sink.received.Load()
+		if got == 0 && r.Sent > 0 {
+			return fmt.Errorf("no message that was sent arrived: does the server pass them on to the client's group?%s", st.explain())
+		}
+		st.fleet.sink.reset()
+		if len(st.servers) < 2 || got >= st.fleet.expected(r.Sent-r.Failed) || time.Now().After(deadline) {
+			return nil
+		}
 	}
-	if got := st.fleet.sink.received.Load(); got == 0 {
-		return fmt.Errorf("no message that was sent arrived: does the server pass them on to the client's group?%s", st.explain())
-	}
-	st.fleet.sink.reset()
-	return nil
 }
 
 // explain returns what the server did instead, if that is known.

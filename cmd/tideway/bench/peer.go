@@ -42,8 +42,11 @@ func (k Kind) withPeers(ctx context.Context, s *Settings, p Point, run int) (*sa
 		}
 	}
 	for i, one := range theirs {
-		if len(one.metrics) > 0 {
-			one.over("server CPU over ours", out)
+		if least, ok := out.metric("floor_cpu_us"); ok {
+			one.over("ratio", floorRatio, least)
+		}
+		if ours, ok := out.metric("cpu_us"); ok {
+			one.over("ratio_ours", "server CPU over Tideway's", ours)
 		}
 		for _, text := range one.remarks {
 			out.remarks = append(out.remarks, s.Peers[i].Name+": "+text)
@@ -69,9 +72,10 @@ func (k Kind) peerRun(ctx context.Context, s *Settings, p Point, peer *Peer) (*s
 }
 
 // over adds the CPU time that a server took as a multiple of another's.
-func (out *sample) over(title string, other *sample) {
-	ours, _ := out.metric("cpu_us")
-	if theirs, ok := other.metric("cpu_us"); ok && theirs > 0 && ours > 0 {
-		out.add("ratio", title, "x", ours/theirs)
+func (out *sample) over(key, title string, other float64) {
+	if own, ok := out.metric("cpu_us"); ok && own > 0 && other > 0 {
+		out.add(key, title, "x", own/other)
 	}
 }
+
+const floorRatio = "server CPU over the floor's"

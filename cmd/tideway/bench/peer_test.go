@@ -90,7 +90,7 @@ func TestPeersTakeTurns(t *testing.T) {
 		t.Errorf("got the order %s, want %s", order, want)
 	}
 	res := newResult(Point{}, runs, s.Peers)
-	ratio, _ := find(res.Peers[1].Figures, "ratio")
+	ratio, _ := find(res.Peers[1].Figures, "ratio_ours")
 	if len(ratio.Runs) != 3 || ratio.Median != 3 || len(runs[3].remarks) != 1 || runs[3].remarks[0] != "b: a run failed: no" {
 		t.Errorf("got %v and the remarks %q", ratio, runs[3].remarks)
 	}

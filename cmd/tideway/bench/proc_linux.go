@@ -63,25 +63,20 @@ func machineBusy() (time.Duration, error) {
 	return time.Duration(ticks) * (time.Second / 100), nil
 }
 
-// memoryTaken returns the machine's memory that nobody else could have: the
-// kernel's, too.
-func memoryTaken() int64 {
+// kernelMemory returns what the kernel's own objects take: sockets, files, epoll
+// items. It is the whole machine's.
+func kernelMemory() int64 {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0
 	}
-	return (kilobytes(b, "MemTotal:") - kilobytes(b, "MemAvailable:")) << 10
-}
-
-// kilobytes returns the number behind a name.
-func kilobytes(b []byte, name string) int64 {
-	_, rest, _ := strings.Cut(string(b), name)
+	_, rest, _ := strings.Cut(string(b), "Slab:")
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {
 		return 0
 	}
 	kb, _ := strconv.ParseInt(fields[0], 10, 64) // 0 when it is no number
-	return kb
+	return kb << 10
 }
 
 // residentBytes returns the memory of a process that is in RAM.

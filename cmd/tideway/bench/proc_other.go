@@ -14,4 +14,4 @@ func processTime(int) (time.Duration, error) { return 0, errNoClocks }
 func threadTime(int) (time.Duration, error)  { return 0, errNoClocks }
 func machineBusy() (time.Duration, error)    { return 0, errNoClocks }
 func residentBytes(int) (int64, error)       { return 0, errNoClocks }
-func memoryTaken() int64                     { return 0 }
+func kernelMemory() int64                    { return 0 }

@@ -65,7 +65,8 @@ func TestText(t *testing.T) {
 func TestMarkdown(t *testing.T) {
 	var b strings.Builder
 	r := example(100, 10_000)
-	r.Remarks = []string{"a | b <c>"}
+	r.Remarks = []string{"a | b <c>", "size 100: slow", "size 10000: x: slow", "size 10000: other"}
+	r.Points[0].Peers, r.Points[1].Peers = []PeerResult{{Name: "x"}}, []PeerResult{{Name: "x"}}
 	if err := r.WriteMarkdown(&b); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func TestMarkdown(t *testing.T) {
 		"**broadcast: 10 clients, 50/s, publisher inside; over size.** 3 runs of 1s, ",
 		"\n| size | 100 | 10,000 | growth |\n|---|---:|---:|---:|\n",
 		"\n| server CPU per delivery, us | 2 [1 - 3] | 200 [100 - 300] | n^1.00 |\n",
-		"\n\n- a \\| b &lt;c>\n",
+		"\n\n- tideway: a \\| b &lt;c>\n- size 100, tideway; size 10000, x: slow\n- size 10000, tideway: other\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

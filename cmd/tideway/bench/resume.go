@@ -44,6 +44,7 @@ type homecoming struct {
 	stand   *stand
 	first   int64        // the mark of the first message; those of a group count up from it
 	guests  []guest      // by client
+	members atomic.Int64 // joins that were answered, the first time
 	done    atomic.Int64 // clients that have all
 	last    atomic.Int64 // when the last of them had, in ns since 1970
 	latency Histogram    // guarded by the sink's lock
@@ -94,7 +95,9 @@ func (r *homecoming) comeAndGo(ctx context.Context) error {
 	if err := f.connect(ctx); err != nil {
 		return err
 	}
-	settle(ctx, len(f.clients))
+	if err := r.joinedAll(ctx); err != nil {
+		return err
+	}
 	if err := r.fill(ctx, 0, 1); err != nil {
 		return err
 	}
@@ -113,6 +116,21 @@ func (r *homecoming) comeAndGo(ctx context.Context) error {
 	}
 	settle(ctx, len(f.clients))
 	return ctx.Err()
+}
+
+// joinedAll waits until all clients are members: a handshake is answered before
+// its client has joined, as the client says first where it was.
+func (r *homecoming) joinedAll(ctx context.Context) error {
+	want := int64(len(r.guests))
+	for deadline := time.Now().Add(startTimeout); r.members.Load() < want; sleep(ctx, time.Millisecond) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d clients are members after %v", r.members.Load(), want, startTimeout)
+		}
+	}
+	return nil
 }
 
 // fill has the first server store messages from to from+each in every group.
@@ -224,6 +242,7 @@ func (g *guest) wrong(format string, a ...any) {
 // joined takes the answer to a join.
 func (r *homecoming) joined(g *guest, body []byte) {
 	if g.state == guestComes {
+		r.members.Add(1)
 		return
 	}
 	var answer struct {

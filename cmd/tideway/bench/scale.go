@@ -22,7 +22,11 @@ func scaling(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 		return nil, err
 	}
 	defer func() {
-		err = errors.Join(err, closeChildren(sc.drivers), closeChildren(sc.stand.servers))
+		err = errors.Join(err, closeChildren(sc.drivers))
+		if err == nil {
+			err = sc.stand.gone(ctx, 0) // so many at once keep a server busy for a while
+		}
+		err = errors.Join(err, closeChildren(sc.stand.servers))
 	}()
 	sites := make([]Site, n*driversFor(p.Clients, n))
 	for i := range sites {
@@ -57,7 +61,7 @@ type scaled struct {
 
 	counts *counts // before anybody came
 	rss    int64
-	taken  int64 // memory of the whole machine
+	kernel int64
 }
 
 // clients is how many connections there are: as many at each driver.
@@ -94,7 +98,7 @@ func (sc *scaled) come(ctx context.Context) (err error) {
 	if sc.counts, sc.rss, err = sc.stand.weigh(); err != nil {
 		return err
 	}
-	sc.taken = memoryTaken() - sc.driversResident()
+	sc.kernel = kernelMemory()
 	s, p, m, start := sc.stand.settings, sc.stand.point, sc.meter(), time.Now()
 	answers, err := sc.ask(func(i int) order {
 		server := sc.stand.servers[i%len(sc.stand.servers)]
@@ -144,22 +148,9 @@ func (sc *scaled) rest(ctx context.Context) error {
 	sc.out.add("goroutines", "goroutines per connection", "", float64(after.Goroutines-sc.counts.Goroutines)/n)
 	if rss > 0 {
 		sc.out.add("rss", "resident memory per connection", "B", float64(rss-sc.rss)/n)
-		kernel := memoryTaken() - sc.driversResident() - sc.taken - (rss - sc.rss)
-		sc.out.add("kernel", "memory of the kernel per connection, both ends", "B", float64(kernel)/n)
+		sc.out.add("kernel", "the kernel's objects per connection, both ends", "B", float64(kernelMemory()-sc.kernel)/n)
 	}
 	return ctx.Err()
-}
-
-// driversResident is what the drivers themselves take.
-func (sc *scaled) driversResident() (sum int64) {
-	for _, d := range sc.drivers {
-		n, err := residentBytes(d.pid())
-		if err != nil {
-			return 0
-		}
-		sum += n
-	}
-	return sum
 }
 
 // flow sends messages, first some that are not counted.

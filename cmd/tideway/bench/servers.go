@@ -24,17 +24,30 @@ func (st *stand) serve(ctx context.Context) error {
 	for i := range sites {
 		sites[i] = site
 	}
-	if n > 1 && s.NATS == "" {
-		routes, err := freeAddresses(n)
-		if err != nil {
-			return err
+	if n == 1 || s.NATS != "" {
+		var err error
+		st.servers, err = startChildren(ctx, s, sites)
+		return err
+	}
+	return st.serveCluster(ctx, sites)
+}
+
+// serveCluster starts servers that form a cluster. It tries three times: on a
+// machine that is busy, addresses that were free may be taken meanwhile, and an
+// election may outlast a start.
+func (st *stand) serveCluster(ctx context.Context, sites []Site) (err error) {
+	for range 3 {
+		routes, failed := freeAddresses(len(sites))
+		if failed != nil {
+			return failed
 		}
 		for i := range sites {
 			sites[i].Seat = &Seat{i, routes}
 		}
+		if st.servers, err = startChildren(ctx, st.settings, sites); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	var err error
-	st.servers, err = startChildren(ctx, s, sites)
 	return err
 }
 

@@ -44,14 +44,52 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 			fmt.Fprintf(&b, "|---|%s\n", strings.Repeat("---:|", len(cells)-1))
 		}
 	}
-	if len(r.Remarks) > 0 {
-		b.WriteString("\n")
-	}
-	for _, text := range r.Remarks {
+	for i, text := range r.grouped() {
+		if i == 0 {
+			b.WriteString("\n")
+		}
 		fmt.Fprintf(&b, "- %s\n", markdownEscape(text))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// grouped returns the remarks, with one line for all servers and points that the
+// same is said of.
+func (r *Report) grouped() []string {
+	var texts []string
+	of := map[string][]string{}
+	for _, remark := range r.Remarks {
+		var about []string
+		text := remark
+		for {
+			front, rest, found := strings.Cut(text, ": ")
+			if !found || !r.names(front) {
+				break
+			}
+			about, text = append(about, front), rest
+		}
+		if len(of[text]) == 0 {
+			texts = append(texts, text)
+		}
+		who := strings.Join(about, ", ")
+		if len(r.Points[0].Peers) > 0 && !slices.ContainsFunc(r.Points[0].Peers, func(p PeerResult) bool { return slices.Contains(about, p.Name) }) {
+			who = strings.TrimPrefix(who+", tideway", ", ")
+		}
+		of[text] = append(of[text], who)
+	}
+	for i, text := range texts {
+		if who := strings.Join(of[text], "; "); who != "" {
+			texts[i] = who + ": " + text
+		}
+	}
+	return texts
+}
+
+// names reports whether a remark that begins so names a server or a point.
+func (r *Report) names(front string) bool {
+	return r.Swept != "" && strings.HasPrefix(front, r.Swept+" ") ||
+		slices.ContainsFunc(r.Points[0].Peers, func(p PeerResult) bool { return p.Name == front })
 }
 
 var markdownEscape = strings.NewReplacer("|", "\\|", "<", "&lt;", "\n", " ", "*", "\\*", "_", "\\_").Replace
