@@ -27,6 +27,19 @@ type centrifugeServer struct {
 	node  *centrifuge.Node
 	open  atomic.Int64
 	redis *redis // nil without
+
+	// On Redis a publish waits for its answer. So that this does not bound the
+	// rate, rooms are shared out among publishers.
+	publishers [publishers]chan centrifugeMessage
+	publishing sync.WaitGroup
+	failed     atomic.Pointer[error]
+}
+
+const publishers = 16
+
+type centrifugeMessage struct {
+	room int
+	data []byte
 }
 
 func startCentrifuge(ctx context.Context, s bench.Site) (bench.Served, bench.Opened, error) {
@@ -77,10 +90,27 @@ func newCentrifuge(s bench.Site, r *redis, broker string) (bench.Served, bench.O
 	if err := node.Run(); err != nil {
 		return nil, opened, err
 	}
+	if broker != "" {
+		c.startPublishers()
+	}
 	if s.Serve {
 		opened.Addr, err = c.listen(c.handler(s.Deflate))
 	}
 	return c, opened, err
+}
+
+func (c *centrifugeServer) startPublishers() {
+	for i := range c.publishers {
+		in := make(chan centrifugeMessage, 256)
+		c.publishers[i] = in
+		c.publishing.Go(func() {
+			for m := range in {
+				if _, err := c.node.Publish(channel(m.room), m.data); err != nil {
+					c.failed.Store(&err)
+				}
+			}
+		})
+	}
 }
 
 func onRedis(node *centrifuge.Node, address string) error {
@@ -125,9 +155,17 @@ func (c *centrifugeServer) handler(deflate bool) http.Handler {
 // Publish implements bench.Served.
 func (c *centrifugeServer) Publish(room int, text []byte) error {
 	m, err := message(text)
-	if err == nil {
-		_, err = c.node.Publish(channel(room), m)
+	if err != nil {
+		return err
 	}
+	if in := c.publishers[room%publishers]; in != nil {
+		in <- centrifugeMessage{room, m}
+		if failed := c.failed.Load(); failed != nil {
+			return *failed
+		}
+		return nil
+	}
+	_, err = c.node.Publish(channel(room), m)
 	return err
 }
 
@@ -139,6 +177,12 @@ func (c *centrifugeServer) Close() {
 	if c.server.Handler != nil {
 		c.site.Close()
 	}
+	for _, in := range c.publishers {
+		if in != nil {
+			close(in)
+		}
+	}
+	c.publishing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	c.node.Shutdown(ctx) // its time may be up: the process ends

@@ -3,7 +3,8 @@
 //   npm ci
 //   tideway bench broadcast --peer socketio='node server.mjs'
 //
-// With --publisher outside it starts a Redis server, and uses its adapter.
+// With --publisher outside, or with the argument redis, it starts a Redis server,
+// and uses its adapter. For the figures of idle, start node with --expose-gc.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -26,7 +27,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 async function start(site) {
   const opened = { path: '/socket.io/?EIO=4&transport=websocket&room=%d', hello: '40', replies: 2, pids: [] };
   let broker = site.broker;
-  if (site.shared && !broker) {
+  if ((site.shared || process.argv.includes('redis')) && !broker) {
     const redis = await startRedis();
     broker = redis.addr;
     opened.pids.push(redis.pid);
