@@ -118,7 +118,7 @@ func startChild(ctx context.Context, peer *Peer, s Site, stderr io.Writer) (*chi
 	c.cmd.Stderr = stderr
 	// The end of its input ends a child, which then removes what it stored.
 	c.cmd.Cancel = func() error { return c.in.Close() }
-	c.cmd.WaitDelay = 10 * time.Second
+	c.cmd.WaitDelay = 30 * time.Second // thousands of connections take a while to end
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
