@@ -219,8 +219,9 @@ func startRedis(ctx context.Context) (*redis, error) {
 		os.RemoveAll(folder)
 		return nil, fmt.Errorf("start redis-server, of Debian's package of that name: %w", err)
 	}
-	ready := make(chan struct{})
+	ready, ended := make(chan struct{}), make(chan struct{})
 	r.output.Go(func() {
+		defer close(ended)
 		told := false
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if !told && strings.Contains(lines.Text(), "Ready to accept connections") {
@@ -232,6 +233,9 @@ func startRedis(ctx context.Context) (*redis, error) {
 	select {
 	case <-ready:
 		return r, nil
+	case <-ended:
+		r.close()
+		return nil, errors.New("redis-server ended before it was ready")
 	case <-ctx.Done():
 		r.close()
 		return nil, fmt.Errorf("redis-server is not ready: %w", ctx.Err())
