@@ -248,7 +248,7 @@ measure() {
 	redis) peers=(${redis[@]+"${redis[@]}"}) ;;
 	esac
 	[[ ${#peers[@]} == 0 ]] || peers+=(--keep-going)
-	limit=$((estimates[i] * 3 + 90))
+	limit=$((estimates[i] * 4 + 120))
 	timeout --foreground -k 20 "$limit" "$tmp/tideway" bench "${args[@]}" ${peers[@]+"${peers[@]}"} \
 		-o json --markdown "$tmp/table.md" >"$tmp/report.json" 2>"$tmp/errors" </dev/null &
 	child=$!
