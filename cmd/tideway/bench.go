@@ -161,6 +161,7 @@ func (p *program) benchKindCommand(k benchKind) *cobra.Command {
 	}
 	f.DurationVar(&b.Duration, "duration", b.Duration, "`time` of each run")
 	f.IntVar(&b.Runs, "runs", b.Runs, "`number` of runs, of which medians are told")
+	f.StringVar(&b.Profile, "profile", "", "write the own server's profiles for go tool pprof to `PATH`.cpu and PATH.allocs")
 	f.StringVar(&b.html, "html", "", "write a report with plots to `PATH`, too")
 	if f.Lookup("publisher") != nil {
 		complete(c, "publisher", bench.Inside, bench.Outside, bench.Client)

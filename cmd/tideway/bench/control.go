@@ -23,6 +23,8 @@ type order struct {
 	Drive  *drive  `json:"drive,omitempty"`  // be many clients
 	Gather *gather `json:"gather,omitempty"` // say what they got
 	Stat   *stat   `json:"stat,omitempty"`
+
+	Profile *string `json:"profile,omitempty"` // begin to write one there; "" is its end
 }
 
 // Site says what a child has to be.

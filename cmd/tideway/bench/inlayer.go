@@ -49,7 +49,7 @@ func inLayer(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 		return nil, err
 	}
 	*ours = lap{window: ours.window, perMessage: ours.perMessage, send: ours.send, got: ours.got}
-	if err := takeTurns(ctx, s.Duration, ours.run, bare.run); err != nil {
+	if err := takeTurns(ctx, s.Duration, s.profiled(ours.run), bare.run); err != nil {
 		return nil, err
 	}
 	deliveries := float64(ours.arrived)

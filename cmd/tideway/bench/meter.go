@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ type meter struct {
 	cpu         [2]time.Duration
 	reader      time.Duration
 	busy        time.Duration
+	profiled    func() error // ends the server's profile; nil without one
 }
 
 // startMeter begins to measure. own are the bench's processes beside this one;
@@ -60,6 +62,11 @@ func (m *meter) stop() (usage, error) {
 	var reader, busy time.Duration
 	if err := m.read(&cpu, &reader, &busy); err != nil {
 		return usage{}, err
+	}
+	if m.profiled != nil {
+		if err := m.profiled(); err != nil {
+			return usage{}, fmt.Errorf("its profile: %w", err)
+		}
 	}
 	u := usage{elapsed: time.Since(m.at), server: cpu[0] - m.cpu[0], client: cpu[1] - m.cpu[1]}
 	span := float64(max(u.elapsed, 1))

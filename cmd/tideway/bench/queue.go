@@ -35,7 +35,7 @@ func queue(ctx context.Context, s *Settings, p Point) (_ *sample, err error) {
 		return nil, err
 	}
 	defer closeBare()
-	if err := takeTurns(ctx, s.Duration, ours.run, bare.run); err != nil {
+	if err := takeTurns(ctx, s.Duration, s.profiled(ours.run), bare.run); err != nil {
 		return nil, err
 	}
 	out := &sample{latency: &ours.latency}

@@ -57,6 +57,8 @@ type agent struct {
 	out    *json.Encoder
 	credit *credit
 	served Served // nil before the first order
+
+	profiling *profile // nil while there is none
 }
 
 // read passes the orders on; grants are taken at once, since a stream waits for
@@ -103,6 +105,8 @@ func (a *agent) carryOut(ctx context.Context, o order) error {
 		err = a.asDriver(ctx, o, &ans)
 	case o.Stat != nil:
 		ans.Counts = a.count(*o.Stat)
+	case o.Profile != nil:
+		err = a.profile(*o.Profile)
 	default:
 		err = errors.New("there is no such order")
 	}

@@ -39,6 +39,7 @@ type Settings struct {
 	Window    int    // messages under way when there is no rate
 	Workers   int    // queue: readers; echo and connect: handshakes at the same time
 	Nap       time.Duration
+	Profile   string // write the own server's profiles to that path with .cpu and .allocs behind it; "" is none
 
 	Stderr   io.Writer  // for what a child says
 	Progress func(Step) // called as the benchmark goes on; may be nil

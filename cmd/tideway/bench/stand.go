@@ -110,10 +110,12 @@ func (st *stand) meter() *meter {
 	if len(st.pids()) == 0 {
 		return nil
 	}
+	profiled := st.profiled()
 	m, err := startMeter(st.pids(), own, st.fleet)
 	if err != nil {
 		return nil
 	}
+	m.profiled = profiled
 	return m
 }
 
