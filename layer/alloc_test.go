@@ -3,9 +3,11 @@ package layer
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // direct is a wire on which GroupSend delivers before it returns: what a Layer
@@ -138,6 +140,38 @@ func TestDurableAllocations(t *testing.T) {
 		if per[1] > c.most+poolSlack || per[1000] > per[1]+poolSlack {
 			t.Errorf("%s: a message costs %v allocations, and %v with 1000 members; want at most %v", c.what, per[1], per[1000], c.most)
 		}
+	}
+}
+
+// What arrives together for one group shares its allocations.
+func TestBatchAllocations(t *testing.T) {
+	const n = 64
+	l, s := audience(t, 3)
+	batch := make([]Inbound, n)
+	for i := range batch {
+		batch[i] = Inbound{Subscription: Subscription{Group: "g"}, Packet: Packet{Data: said.(Message).Data}}
+	}
+	per := testing.AllocsPerRun(100, func() { (*receiver)(l).Deliver(batch) })
+	if got := s.got.Load(); got != 101*3*n {
+		t.Errorf("%d deliveries, want %d", got, 101*3*n)
+	}
+	if want := float64(n/maxTogether + 1); per > want+poolSlack { // and what the members share
+		t.Errorf("%d messages cost %v allocations, want at most %v", n, per, want)
+	}
+}
+
+// A join of a large group does not copy the others who are in it.
+func TestJoinAllocations(t *testing.T) {
+	var r roster
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range pageSize {
+		r.add(new(Channel))
+	}
+	runtime.ReadMemStats(&after)
+	per := (after.TotalAlloc - before.TotalAlloc) / pageSize
+	if most := uint64(unsafe.Sizeof(Channel{})) + 200; per > most {
+		t.Errorf("a join costs %d bytes, want at most %d", per, most)
 	}
 }
 

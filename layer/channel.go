@@ -14,9 +14,13 @@ import (
 // reader at a time. [Layer.NewChannel] makes one that belongs to this process,
 // [Layer.Listen] opens a shared one.
 type Channel struct {
+	// A delivery to a tap needs these alone: among many members each line of
+	// memory is a miss.
+	tap      Tap
+	withheld atomic.Bool // not to be offered: it is closed, or somebody is at it; written under mu
+
 	layer   *Layer
 	name    string
-	tap     Tap
 	dropped atomic.Int64
 
 	mu      sync.Mutex // guards all below, but what never changes
@@ -198,6 +202,7 @@ func (c *Channel) Close() error {
 		return nil
 	}
 	c.closed = true
+	c.withheld.Store(true)
 	c.queue, c.gaps = fifo{}, nil
 	groups, cancel, arrived := c.groups, c.cancel, c.arrived
 	c.groups = nil
@@ -252,6 +257,7 @@ func (c *Channel) next() (*Message, *Gap) {
 	m := c.pop()
 	if m == nil {
 		c.at = false
+		c.withheld.Store(c.closed)
 	}
 	return m, nil
 }
@@ -259,7 +265,8 @@ func (c *Channel) next() (*Message, *Gap) {
 // deliver hands a batch to the channel and returns how many of its messages a
 // tap took at once, and how many did not fit.
 func (c *Channel) deliver(b *Batch) (taken, missed int) {
-	if c.tap != nil && c.idle() && c.tap.Offer(b) {
+	// While messages wait in it, somebody is at it.
+	if c.tap != nil && !c.withheld.Load() && c.tap.Offer(b) {
 		return len(b.Messages), 0
 	}
 	c.mu.Lock()
@@ -276,6 +283,7 @@ func (c *Channel) deliver(b *Batch) (taken, missed int) {
 	wake := c.tap != nil && !c.at && c.queue.len() > 0
 	if wake {
 		c.at = true
+		c.withheld.Store(true)
 	}
 	if c.arrived != nil {
 		notify(c.arrived)
@@ -288,12 +296,6 @@ func (c *Channel) deliver(b *Batch) (taken, missed int) {
 		c.tap.Wake()
 	}
 	return 0, missed
-}
-
-func (c *Channel) idle() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.at && c.queue.len() == 0 && !c.closed
 }
 
 // push appends m if there is room; messages that expired take none. Mu is held.

@@ -23,6 +23,12 @@ type delivery struct {
 // newDelivery makes a message, which is yet to be parsed, of what arrived.
 func newDelivery(in *Inbound) *delivery {
 	m := &delivery{}
+	m.init(in)
+	return m
+}
+
+// init makes m a message, which is yet to be parsed, of what arrived.
+func (m *delivery) init(in *Inbound) {
 	m.Data, m.Group, m.Header, m.cache = in.Packet.Data, in.Subscription.Group, in.Packet.Header, &m.shared
 	if in.Stamp.Epoch != 0 {
 		m.Position, m.previous = in.Stamp.position(), in.Stamp.Previous
@@ -30,7 +36,20 @@ func newDelivery(in *Inbound) *delivery {
 			m.Header.ID = ""
 		}
 	}
-	return m
+}
+
+// maxTogether bounds how many messages share one allocation, and so how many
+// others a member may keep alive that has kept one.
+const maxTogether = 8
+
+// together returns room for the messages of one group that in begins with: all
+// members get them at once, and mostly let go of them at once.
+func together(in []Inbound) []delivery {
+	n := 1
+	for n < min(len(in), maxTogether) && in[n].Subscription == in[0].Subscription {
+		n++
+	}
+	return make([]delivery, n)
 }
 
 // scratch is what one Deliver works with; it is used again.
@@ -48,8 +67,14 @@ var scratches = sync.Pool{New: func() any { return &scratch{index: map[Subscript
 func (r *receiver) Deliver(in []Inbound) {
 	l := (*Layer)(r)
 	s := scratches.Get().(*scratch)
+	var room []delivery
 	for i := range in {
-		m := newDelivery(&in[i])
+		if len(room) == 0 {
+			room = together(in[i:])
+		}
+		m := &room[0]
+		room = room[1:]
+		m.init(&in[i])
 		if err := l.parse(&m.Message); err != nil {
 			l.malformed("group "+m.Group, 1, err)
 			continue

@@ -109,6 +109,17 @@ func FuzzMessage(f *testing.F) {
 	for _, m := range messages {
 		f.Add([]byte(m))
 	}
+	// The scanner takes eight bytes at a time: what is beyond ASCII, or only looks
+	// like it, stands at each of their places, and right before what ends them.
+	for i := range 18 {
+		x := strings.Repeat("x", i)
+		for _, s := range []string{"é", "\xff", "é\xff", "\\u00e9\xff", "\xc3", "\xc3\\n", "\x7f", "\x80"} {
+			f.Add([]byte(`{"type":"a","s":"` + x + s + `"}`))
+			f.Add([]byte(`{"type":"a","s":"` + x + s + `xxxxxxxxx"}`))
+			f.Add([]byte(`{"s":"` + x + `","` + s + `":1,"type":"a"}`))
+			f.Add([]byte(`{"s":"` + x + `"` + s + `,"type":"a"}`))
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseMessage(data)
 		v := judge(data)

@@ -23,7 +23,15 @@ type Stats struct {
 }
 
 type counters struct {
-	sent, delivered, dropped, expired, malformed, repaired, gaps atomic.Int64
+	// Who sends and who delivers are on different cores, which would take the line
+	// of memory from each other with each message.
+	_         [64]byte
+	sent      atomic.Int64
+	_         [56]byte
+	delivered atomic.Int64
+	_         [56]byte
+
+	dropped, expired, malformed, repaired, gaps atomic.Int64
 }
 
 // Stats returns the layer's counts.

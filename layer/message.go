@@ -3,7 +3,6 @@ package layer
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -166,14 +165,14 @@ func encoded(m Message) ([]byte, error) {
 // withType puts the type in front of an object's members. A Go type may have a
 // field of its own for it, which must then agree.
 func withType(typ string, body []byte) ([]byte, error) {
-	own, err := scanMessage(body)
+	own, err := scanObject(body)
 	switch {
 	case err == nil && string(own) == typ:
 		return body, nil
 	case err == nil:
 		return nil, &MessageError{Why: fmt.Sprintf("MessageType says %q but the member \"type\" says %q", typ, own)}
-	case !errors.Is(err, errNoType):
-		return nil, err
+	case err != errNoType:
+		return nil, messageError(err)
 	}
 	out := make([]byte, 0, len(body)+len(typ)+12)
 	out = append(out, `{"type":`...)
@@ -186,6 +185,9 @@ func withType(typ string, body []byte) ([]byte, error) {
 
 // appendString appends s, which checkType passed, as a JSON string.
 func appendString(b []byte, s string) []byte {
+	if plainName(s) { // as most types are
+		return append(append(append(b, '"'), s...), '"')
+	}
 	q, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a string always marshals

@@ -38,6 +38,9 @@ func checkName(kind, name string, bangs int) error {
 // badCharacter says which is the first character that breaks the rule, "" when
 // none does.
 func badCharacter(kind, name string, bangs int) string {
+	if plainName(name) {
+		return ""
+	}
 	for i, r := range name {
 		switch {
 		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_', r == '-':
@@ -55,6 +58,24 @@ func badCharacter(kind, name string, bangs int) string {
 		return fmt.Sprintf(`%q at byte %d is not allowed; use letters, digits, ".", "_" and "-"`, r, i)
 	}
 	return ""
+}
+
+// nameBytes are those that a name may hold anywhere.
+var nameBytes = func() (t [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-" {
+		t[c] = true
+	}
+	return t
+}()
+
+// plainName reports whether s has no other bytes than nameBytes.
+func plainName(s string) bool {
+	for i := range len(s) {
+		if !nameBytes[s[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // owner splits the name of a process's own channel at "!". A shared channel has

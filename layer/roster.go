@@ -6,13 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// pageSize bounds what a join or a leave copies: one page, and the list of
-// pages.
+// pageSize bounds what a leave, and now and then a join, copies: one page, and
+// the list of pages.
 const pageSize = 256
 
-// roster is the members of a group in this process, in pages that are copied
-// on write: a dispatch shard walks over it without a lock, while members come
-// and go at a cost that hardly grows with the group. Writers hold Layer.mu.
+// roster is the members of a group in this process, in pages: a dispatch shard
+// walks over it without a lock, while members come and go at a cost that hardly
+// grows with the group. Who leaves has his page copied; who comes is put behind
+// the end of the newest list, where no shard looks that has an older one. Writers
+// hold Layer.mu.
 type roster struct {
 	size  int
 	joins atomic.Uint64           // how often a member came; see member.since
@@ -69,10 +71,7 @@ func (r *roster) all() iter.Seq[*Channel] {
 // add returns the page that c is now on.
 func (r *roster) add(c *Channel) *page {
 	p := r.vacant()
-	old := p.list()
-	members := make([]member, len(old)+1)
-	copy(members, old)
-	members[len(old)] = member{c, r.joins.Add(1)}
+	members := append(p.list(), member{c, r.joins.Add(1)})
 	p.members.Store(&members)
 	r.size++
 	if len(members) == pageSize && p != &r.first {

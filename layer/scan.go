@@ -20,88 +20,108 @@ var errNoType = errors.New(`it has no member "type"`)
 // no deeper than maxDepth, with exactly one member "type", a string, and
 // returns that string, which is a part of data unless it holds escapes.
 func scanMessage(data []byte) ([]byte, error) {
-	if !utf8.Valid(data) {
-		return nil, &MessageError{Why: "it is not UTF-8"}
+	typ, err := scanObject(data)
+	if err != nil {
+		return nil, messageError(err)
 	}
-	s := scanner{data: data}
-	if err := s.message(); err != nil {
-		var me *MessageError
-		if errors.As(err, &me) {
-			return nil, err
-		}
-		return nil, &MessageError{Why: "it is no JSON object with a type", Err: err}
-	}
-	if err := checkTypeSize(len(s.typ)); err != nil {
-		return nil, err
-	}
-	return s.typ, nil
+	return typ, nil
 }
 
-// scanner walks over a JSON text.
-type scanner struct {
-	data  []byte
-	at    int
-	typ   []byte
-	found bool
-}
-
-func (s *scanner) fail(want string) error {
-	if s.at >= len(s.data) {
-		return fmt.Errorf("it ends where %s should follow", want)
-	}
-	return fmt.Errorf("%q at byte %d where %s should stand", s.data[s.at], s.at, want)
-}
-
-func (s *scanner) message() error {
-	s.space()
-	if !s.take('{') {
-		return s.fail(`"{"`)
-	}
-	if err := s.object(1); err != nil {
+// messageError says that something is no message, for which reason.
+func messageError(err error) error {
+	var me *MessageError
+	if errors.As(err, &me) {
 		return err
 	}
-	if s.space(); s.at < len(s.data) {
-		return s.fail("the end")
+	return &MessageError{Why: "it is no JSON object with a type", Err: err}
+}
+
+// scanObject is scanMessage with its reason alone: errNoType for what is well
+// but for the type.
+func scanObject(data []byte) ([]byte, error) {
+	s := scanner{data: data}
+	_, err := s.message()
+	// Beyond ASCII there may be something in strings only, so that most messages
+	// need no second look. One that failed may hold something anywhere.
+	if (s.foreign || err != nil && err != errNoType) && !utf8.Valid(data) {
+		return nil, &MessageError{Why: "it is not UTF-8"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.typ, checkTypeSize(len(s.typ))
+}
+
+// scanner walks over a JSON text. Where it is goes from call to call, in a
+// register: each method begins at a place and returns the place behind what it
+// scanned, or where it failed.
+type scanner struct {
+	data  []byte
+	typ   []byte
+	found bool
+
+	foreign bool // a string holds something beyond ASCII
+}
+
+func (s *scanner) fail(at int, want string) (int, error) {
+	if at >= len(s.data) {
+		return at, fmt.Errorf("it ends where %s should follow", want)
+	}
+	return at, fmt.Errorf("%q at byte %d where %s should stand", s.data[at], at, want)
+}
+
+func (s *scanner) message() (int, error) {
+	at := s.space(0)
+	if !s.is(at, '{') {
+		return s.fail(at, `"{"`)
+	}
+	at, err := s.object(at+1, 1)
+	if err != nil {
+		return at, err
+	}
+	if at = s.space(at); at < len(s.data) {
+		return s.fail(at, "the end")
 	}
 	if !s.found {
-		return errNoType
+		return at, errNoType
 	}
-	return nil
+	return at, nil
 }
 
 // object scans what follows "{". Depth 1 is the message itself.
-func (s *scanner) object(depth int) error {
+func (s *scanner) object(at, depth int) (int, error) {
 	if depth > maxDepth {
-		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+		return at, fmt.Errorf("it is nested deeper than %d", maxDepth)
 	}
-	if s.space(); s.take('}') {
-		return nil
+	if at = s.space(at); s.is(at, '}') {
+		return at + 1, nil
 	}
 	for {
-		s.space()
-		key, err := s.str()
+		key := s.space(at)
+		end, err := s.str(key)
 		if err != nil {
-			return err
+			return end, err
 		}
-		if s.space(); !s.take(':') {
-			return s.fail(`":"`)
+		if at = s.space(end); !s.is(at, ':') {
+			return s.fail(at, `":"`)
 		}
-		s.space()
-		if depth == 1 && isType(key) {
-			err = s.takeType()
+		at = s.space(at + 1)
+		if depth == 1 && isType(s.data[key:end]) {
+			at, err = s.takeType(at)
 		} else {
-			err = s.value(depth)
+			at, err = s.value(at, depth)
 		}
 		if err != nil {
-			return err
+			return at, err
 		}
-		s.space()
-		if s.take('}') {
-			return nil
+		at = s.space(at)
+		if s.is(at, '}') {
+			return at + 1, nil
 		}
-		if !s.take(',') {
-			return s.fail(`"," or "}"`)
+		if !s.is(at, ',') {
+			return s.fail(at, `"," or "}"`)
 		}
+		at++
 	}
 }
 
@@ -119,17 +139,17 @@ func isType(key []byte) bool {
 
 // takeType scans the type. Two of them would mean different things to
 // different parsers.
-func (s *scanner) takeType() error {
+func (s *scanner) takeType(at int) (int, error) {
 	if s.found {
-		return errors.New(`it has the member "type" twice`)
+		return at, errors.New(`it has the member "type" twice`)
 	}
-	quoted, err := s.str()
+	end, err := s.str(at)
 	if err != nil {
-		return fmt.Errorf(`its type is no string: %w`, err)
+		return end, fmt.Errorf(`its type is no string: %w`, err)
 	}
 	s.found = true
-	s.typ, err = unquote(quoted)
-	return err
+	s.typ, err = unquote(s.data[at:end])
+	return end, err
 }
 
 // unquote returns what a JSON string stands for.
@@ -142,96 +162,101 @@ func unquote(quoted []byte) ([]byte, error) {
 	return []byte(plain), err
 }
 
-func (s *scanner) array(depth int) error {
+func (s *scanner) array(at, depth int) (int, error) {
 	if depth > maxDepth {
-		return fmt.Errorf("it is nested deeper than %d", maxDepth)
+		return at, fmt.Errorf("it is nested deeper than %d", maxDepth)
 	}
-	if s.space(); s.take(']') {
-		return nil
+	if at = s.space(at); s.is(at, ']') {
+		return at + 1, nil
 	}
 	for {
-		s.space()
-		if err := s.value(depth); err != nil {
-			return err
+		var err error
+		if at, err = s.value(s.space(at), depth); err != nil {
+			return at, err
 		}
-		s.space()
-		if s.take(']') {
-			return nil
+		at = s.space(at)
+		if s.is(at, ']') {
+			return at + 1, nil
 		}
-		if !s.take(',') {
-			return s.fail(`"," or "]"`)
+		if !s.is(at, ',') {
+			return s.fail(at, `"," or "]"`)
 		}
+		at++
 	}
 }
 
-func (s *scanner) value(depth int) error {
-	if s.at >= len(s.data) {
-		return s.fail("a value")
+func (s *scanner) value(at, depth int) (int, error) {
+	if at >= len(s.data) {
+		return s.fail(at, "a value")
 	}
-	switch c := s.data[s.at]; {
+	switch c := s.data[at]; {
 	case c == '"':
-		_, err := s.str()
-		return err
+		return s.str(at)
 	case c == '{':
-		s.at++
-		return s.object(depth + 1)
+		return s.object(at+1, depth+1)
 	case c == '[':
-		s.at++
-		return s.array(depth + 1)
-	case c == '-' || '0' <= c && c <= '9':
-		return s.number()
+		return s.array(at+1, depth+1)
+	case c == '-' || isDigit(c):
+		return s.number(at)
 	}
 	for _, word := range [...]string{"true", "false", "null"} {
-		if len(s.data)-s.at >= len(word) && string(s.data[s.at:s.at+len(word)]) == word {
-			s.at += len(word)
-			return nil
+		if len(s.data)-at >= len(word) && string(s.data[at:at+len(word)]) == word {
+			return at + len(word), nil
 		}
 	}
-	return s.fail("a value")
+	return s.fail(at, "a value")
 }
 
-// str scans a string and returns it with its quotes.
-func (s *scanner) str() ([]byte, error) {
-	start := s.at
-	if !s.take('"') {
-		return nil, s.fail("a string")
+// str scans a string with its quotes.
+func (s *scanner) str(at int) (int, error) {
+	if !s.is(at, '"') {
+		return s.fail(at, "a string")
 	}
+	at++
 	for {
-		s.plain()
-		if s.at == len(s.data) {
-			return nil, s.fail(`the closing quote`)
+		if at = s.plain(at); at == len(s.data) {
+			return s.fail(at, `the closing quote`)
 		}
-		switch c := s.data[s.at]; {
+		switch c := s.data[at]; {
 		case c == '"':
-			s.at++
-			return s.data[start:s.at], nil
+			return at + 1, nil
 		case c < ' ':
-			return nil, s.fail("no control character")
-		case c == '\\':
-			if err := s.escape(); err != nil {
-				return nil, err
-			}
+			return s.fail(at, "no control character")
+		}
+		var err error
+		if at, err = s.escape(at + 1); err != nil {
+			return at, err
 		}
 	}
 }
 
 // plain passes over bytes that mean nothing special in a string, eight at a
 // time: what is in a message is mostly text.
-func (s *scanner) plain() {
-	d, at := s.data, s.at
+func (s *scanner) plain(at int) int {
+	d, seen := s.data, uint64(0)
 	for ; len(d)-at >= 8; at += 8 {
 		w := binary.LittleEndian.Uint64(d[at:])
 		quote, escape := w^(ones*'"'), w^(ones*'\\')
 		// The lowest bit that is set is right; a borrow spoils only those above.
 		if special := ((w - ones*' ') | (quote - ones) | (escape - ones)) &^ w & highs; special != 0 {
-			s.at = at + bits.TrailingZeros64(special)/8
-			return
+			n := bits.TrailingZeros64(special)
+			s.see(seen | w&(1<<n-1)) // what is in front of the special byte
+			return at + n/8
 		}
+		seen |= w
 	}
-	for at < len(d) && d[at] >= ' ' && d[at] != '"' && d[at] != '\\' {
-		at++
+	for ; at < len(d) && d[at] >= ' ' && d[at] != '"' && d[at] != '\\'; at++ {
+		seen |= uint64(d[at])
 	}
-	s.at = at
+	s.see(seen)
+	return at
+}
+
+// see notes whether there is a byte beyond ASCII among those of w.
+func (s *scanner) see(w uint64) {
+	if w&highs != 0 {
+		s.foreign = true
+	}
 }
 
 const (
@@ -239,74 +264,86 @@ const (
 	highs = 0x8080808080808080
 )
 
-func (s *scanner) escape() error {
-	s.at++
-	if s.at >= len(s.data) {
-		return s.fail("an escape")
+// escape scans what follows a backslash.
+func (s *scanner) escape(at int) (int, error) {
+	if at >= len(s.data) {
+		return s.fail(at, "an escape")
 	}
-	switch s.data[s.at] {
+	switch s.data[at] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		s.at++
-		return nil
+		return at + 1, nil
 	case 'u':
-		s.at++
 		for range 4 {
-			if s.at >= len(s.data) || !isHex(s.data[s.at]) {
-				return s.fail("a hexadecimal digit")
+			at++
+			if at >= len(s.data) || !isHex(s.data[at]) {
+				return s.fail(at, "a hexadecimal digit")
 			}
-			s.at++
 		}
-		return nil
+		return at + 1, nil
 	}
-	return s.fail("an escape")
+	return s.fail(at, "an escape")
 }
 
 func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+	return isDigit(c) || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-func (s *scanner) number() error {
-	s.take('-')
-	if !s.take('0') && !s.digits() {
-		return s.fail("a digit")
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func (s *scanner) number(at int) (int, error) {
+	if s.is(at, '-') {
+		at++
 	}
-	if s.take('.') && !s.digits() {
-		return s.fail("a digit")
+	end := s.digits(at)
+	if end == at {
+		return s.fail(at, "a digit")
 	}
-	if s.take('e') || s.take('E') {
-		if !s.take('+') {
-			s.take('-')
+	if s.data[at] == '0' {
+		end = at + 1 // whatever follows it is no part of the number
+	}
+	if s.is(end, '.') {
+		at = end + 1
+		if end = s.digits(at); end == at {
+			return s.fail(at, "a digit")
 		}
-		if !s.digits() {
-			return s.fail("a digit")
+	}
+	if s.is(end, 'e') || s.is(end, 'E') {
+		at = end + 1
+		if s.is(at, '+') || s.is(at, '-') {
+			at++
+		}
+		if end = s.digits(at); end == at {
+			return s.fail(at, "a digit")
 		}
 	}
-	return nil
+	return end, nil
 }
 
-func (s *scanner) digits() bool {
-	start := s.at
-	for s.at < len(s.data) && '0' <= s.data[s.at] && s.data[s.at] <= '9' {
-		s.at++
+func (s *scanner) digits(at int) int {
+	for at < len(s.data) && isDigit(s.data[at]) {
+		at++
 	}
-	return s.at > start
+	return at
 }
 
-func (s *scanner) take(c byte) bool {
-	if s.at < len(s.data) && s.data[s.at] == c {
-		s.at++
-		return true
+func (s *scanner) is(at int, c byte) bool { return at < len(s.data) && s.data[at] == c }
+
+// space passes over blanks, of which most messages have none.
+func (s *scanner) space(at int) int {
+	if at < len(s.data) && s.data[at] > ' ' {
+		return at
 	}
-	return false
+	return s.blanks(at)
 }
 
-func (s *scanner) space() {
-	for s.at < len(s.data) {
-		switch s.data[s.at] {
+func (s *scanner) blanks(at int) int {
+	for at < len(s.data) {
+		switch s.data[at] {
 		case ' ', '\t', '\r', '\n':
-			s.at++
+			at++
 		default:
-			return
+			return at
 		}
 	}
+	return at
 }
