@@ -64,7 +64,8 @@ type Poller interface {
 	// returns a message and true, or the final error. When no message has begun
 	// to arrive it returns false, and ready is called, once and on a goroutine of
 	// its own, as soon as there is something to read or the connection has
-	// ended: then Poll is called again. Until then nobody reads. A Poller that
-	// has to wait does so, and never returns false.
+	// ended: then Poll is called again. Until then nobody reads. The first call
+	// returns false in any case. Later a Poller that has to wait does so, and never
+	// returns false.
 	Poll(ready func()) (f Frame, ok bool, err error)
 }

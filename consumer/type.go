@@ -131,8 +131,8 @@ func (c *Conn) adopt(t lifecycle) error {
 	return nil
 }
 
-// launch serves a Type, on this goroutine up to the decision, and then on a
-// fresh one.
+// launch serves a Type, on this goroutine up to the decision, and then on
+// others.
 func (c *Conn) launch(t lifecycle) {
 	var began bool
 	err := errGoexit
@@ -142,22 +142,14 @@ func (c *Conn) launch(t lifecycle) {
 			c.conclude(func() error { return err })
 		case err != nil:
 			c.conclude(func() error { return c.live(&c.life, err) })
+		case c.polls():
+			c.openInbox()
+			c.poll() // which waits for nobody the first time
 		default:
-			go c.serve()
+			go c.conclude(func() error { return c.live(&c.life, nil) })
 		}
 	}()
 	err = guard(func() error { return c.decide(&c.life, t, &began) })
-}
-
-// serve runs a Type's connection from its acceptance on. With a [Poller] it
-// returns at once.
-func (c *Conn) serve() {
-	if c.polls() {
-		c.openInbox()
-		c.poll()
-		return
-	}
-	c.conclude(func() error { return c.live(&c.life, nil) })
 }
 
 // aside runs f on a goroutine of its own and waits for it.

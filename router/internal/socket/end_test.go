@@ -151,3 +151,22 @@ func TestReleaseFrees(t *testing.T) {
 		t.Errorf("%d bytes are left of each connection, want next to none", each)
 	}
 }
+
+// Where nothing can be polled, the first Poll returns nevertheless, so that its
+// caller can give it a goroutine.
+func TestFirstPollReturns(t *testing.T) {
+	s := newServer(t, nil, func(sock *Socket) error {
+		ready := make(chan struct{})
+		if f, ok, err := sock.Poll(func() { close(ready) }); ok || err != nil {
+			t.Errorf("the first Poll = %v, %t, %v; want nothing", f, ok, err)
+		}
+		<-ready
+		return echo(sock)
+	})
+	cl := dial(t, s)
+	cl.send(text("x") + closing(1000, ""))
+	if _, p := cl.next(); p != "x" {
+		t.Errorf("got %q", p)
+	}
+	s.end(t)
+}

@@ -16,10 +16,19 @@ var errIdle = errors.New("socket: nothing to read")
 // ready is called, once and on a goroutine of its own, as soon as there is
 // something to read or the connection has ended: then Poll again. Until then
 // nobody calls Read, Poll or Release. Without Options.Polling, and where a
-// connection cannot be polled, Poll waits, and never returns false.
+// connection cannot be polled, Poll waits, and returns false the first time only:
+// ready is then called at once.
 func (s *Socket) Poll(ready func()) (f consumer.Frame, ok bool, err error) {
 	w := &s.wire
-	w.nowait = w.e.opts.Polling && w.fd >= 0
+	w.nowait = w.polls()
+	if w.fresh {
+		// A client has hardly said a word as long as its handshake is unanswered.
+		w.fresh = false
+		if !w.nowait || w.early != nil || !w.park(ready) {
+			go ready()
+		}
+		return consumer.Frame{}, false, nil
+	}
 	for {
 		f, err = s.read()
 		if err != errIdle {
@@ -34,6 +43,9 @@ func (s *Socket) Poll(ready func()) (f consumer.Frame, ok bool, err error) {
 		w.nowait = false // it ended meanwhile, or the system has no more room for it
 	}
 }
+
+// polls reports whether the poller can watch the connection.
+func (w *wire) polls() bool { return w.e.opts.Polling && w.fd >= 0 }
 
 // park has the poller call ready. When it returns true, another goroutine may be
 // reading already.

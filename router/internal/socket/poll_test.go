@@ -116,6 +116,23 @@ func TestPollWithoutGoroutines(t *testing.T) {
 	}
 }
 
+// A connection that has not spoken has none of the library's Conns, and never had
+// one: that would be 2.4 KB for each handshake.
+func TestHandshakeTakesNoReader(t *testing.T) {
+	s := newServer(t, &Options{Polling: true}, func(sock *Socket) error {
+		if sock.reader != nil {
+			t.Error("a reader was made for the handshake")
+		}
+		return echo(sock)
+	})
+	cl := dial(t, s)
+	cl.send(text("x") + closing(1000, ""))
+	if _, p := cl.next(); p != "x" {
+		t.Errorf("got %q", p)
+	}
+	s.end(t)
+}
+
 // While a socket is parked, whatever ends the connection wakes its reader.
 func TestPollEnds(t *testing.T) {
 	for _, c := range []struct {

@@ -3,6 +3,7 @@ package socket
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -144,7 +145,26 @@ func (h *rehandshake) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.r
 type hijacker struct {
 	http.ResponseWriter
 	e      *Engine
-	socket *Socket
+	socket *Socket // once the connection is taken over
+}
+
+// errParts tells the library that its Conn is not needed: a connection that will
+// be silent at first borrows one when it speaks.
+var errParts = errors.New("socket: the handshake is all that is needed")
+
+// WriteHeader passes the library's answer on, but not what it says to errParts.
+func (h *hijacker) WriteHeader(status int) {
+	if h.socket == nil {
+		h.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write is like WriteHeader.
+func (h *hijacker) Write(p []byte) (int, error) {
+	if h.socket == nil {
+		return h.ResponseWriter.Write(p)
+	}
+	return len(p), nil
 }
 
 // Hijack is called by the library, after it wrote the 101 response.
@@ -156,13 +176,16 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	h.socket = &Socket{}
 	w := &h.socket.wire
-	w.Conn, w.e, w.fd = c, h.e, int32(descriptor(c))
+	w.Conn, w.e, w.fd, w.fresh = c, h.e, int32(descriptor(c)), true
 	if len(early) > 0 {
 		early = bytes.Clone(early)
 		w.early = &early
 	}
 	now := h.e.now()
 	w.heard.Store(int64(now))
+	if w.polls() {
+		return nil, nil, errParts
+	}
 	h.socket.reader = &reader{wire: w, since: now}
 	return h.socket.reader.hijacked()
 }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -41,16 +42,18 @@ func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, subprotocol str
 		opts.Subprotocols = []string{subprotocol}
 	}
 	ws, err := websocket.Accept(h, r, opts)
-	if err != nil {
+	if err != nil && !errors.Is(err, errParts) {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	s := h.socket
-	s.reader.ws = ws
 	s.wire.in.patient = subprotocol == consumer.Protocol
 	if w.Header().Get(extensions) != "" {
 		s.wire.deflates, s.wire.in.deflate = true, new(deflation)
 	}
-	ws.SetReadLimit(s.wire.readLimit())
+	if s.reader != nil {
+		s.reader.ws = ws
+		ws.SetReadLimit(s.wire.readLimit())
+	}
 	if !e.add(s) {
 		s.wire.close(consumer.StatusGoingAway, "")
 	}

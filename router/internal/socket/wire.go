@@ -48,6 +48,7 @@ type wire struct {
 	away  atomic.Bool  // nobody reads, so that a silence says nothing
 
 	// The reader's part: used by the goroutine in Read, Poll or Release alone.
+	fresh  bool          // Poll was not called yet
 	nowait bool          // between messages Read does not wait
 	idle   bool          // and so found nothing
 	dry    bool          // nothing is left in the kernel's buffer, as far as is known
