@@ -37,16 +37,17 @@ func (p *profile) stop() error {
 	return errors.Join(err, p.cpu.Close())
 }
 
-// profiled has the bench's own server write a profile until end is called, if
-// the settings say so; else end is nil.
+// profiled has the bench's own server, of several the first, write a profile until
+// end is called, if the settings say so; else end is nil.
 func (st *stand) profiled() (end func() error) {
 	path := st.settings.Profile
-	if path == "" || st.server == nil || st.settings.peer != nil || st.settings.onFloor {
+	if path == "" || len(st.servers) == 0 || st.settings.peer != nil || st.settings.onFloor {
 		return nil
 	}
-	_, failed := st.server.ask(order{Profile: &path})
+	server := st.servers[0]
+	_, failed := server.ask(order{Profile: &path})
 	return func() error {
-		_, err := st.server.ask(order{Profile: new(string)})
+		_, err := server.ask(order{Profile: new(string)})
 		return errors.Join(failed, err)
 	}
 }
