@@ -23,9 +23,10 @@ const (
 
 func TestMain(m *testing.M) {
 	queues[0].AckWait, queues[0].Backoff = time.Second, 10*time.Millisecond
-	queues = append(queues, layer.QueuePolicy{
-		Pattern: "mixed", AckWait: 3 * time.Second, Attempts: 3, Backoff: 10 * time.Millisecond,
-	})
+	queues = append(queues,
+		layer.QueuePolicy{Pattern: "mixed", AckWait: 3 * time.Second, Attempts: 3, Backoff: 10 * time.Millisecond},
+		layer.QueuePolicy{Pattern: "held", AckWait: 3 * time.Second, Backoff: 10 * time.Millisecond},
+	)
 	url := os.Getenv(urlVariable)
 	if url == "" {
 		os.Exit(m.Run())
@@ -59,7 +60,7 @@ func child(url string) error {
 		consumer.On((*hasher).hash), consumer.On((*hasher).slow), consumer.On((*hasher).poison), consumer.On((*hasher).held),
 	)}
 	fmt.Println("working")
-	err = router.Work(ctx, l, router.Queues{"files": app, "mixed": app}, o)
+	err = router.Work(ctx, l, router.Queues{"files": app, "mixed": app, "held": app}, o)
 	fmt.Printf("done %d, returned %d, lost %d\n", stats.Done.Load(), stats.Returned.Load(), stats.Lost.Load())
 	return err
 }
@@ -90,27 +91,25 @@ func (h *hasher) slow(ctx context.Context, c *consumer.Conn, m Slow) error {
 	}
 }
 
-// Held is a message that is held until a file is there, whatever its context
-// says: Gate with the number of the attempt. Then the first attempt fails, if it
-// shall.
+// Held is a message that is held until the file Gate with the number of the
+// process is there, whatever its context says.
 type Held struct {
 	Log  string `json:"log"`
 	Gate string `json:"gate"`
-	Fail bool   `json:"fail"`
+	Fail int    `json:"fail"` // the process in which it fails
 }
 
 // MessageType implements layer.Payload.
 func (Held) MessageType() string { return "files.held" }
 
-func (*hasher) held(_ context.Context, c *consumer.Conn, m Held) error {
-	attempt := c.Delivery().Attempt
-	if err := note(m.Log, "pid %d, attempt %d", os.Getpid(), attempt); err != nil {
+func (*hasher) held(_ context.Context, _ *consumer.Conn, m Held) error {
+	if err := note(m.Log, "%d", os.Getpid()); err != nil {
 		return err
 	}
-	for !exists(fmt.Sprint(m.Gate, attempt)) {
+	for !exists(fmt.Sprint(m.Gate, os.Getpid())) {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if m.Fail && attempt == 1 {
+	if m.Fail == os.Getpid() {
 		return errors.New("it shall fail")
 	}
 	return nil

@@ -23,49 +23,60 @@ func lines(path string) []string {
 
 // A worker that is frozen for longer than its lease, and wakes while another has
 // its messages, changes nothing: what it says of them is refused, whether its
-// handlers succeeded or failed, and each is handled once more and not twice.
+// handlers succeeded or failed, and each is handled once more and not twice. What
+// came for it while it slept, it does not begin.
 func TestFrozenWorker(t *testing.T) {
 	s := newSite(t)
 	frozen := s.listen()
-	held := []Held{{Log: filepath.Join(s.dir, "ack")}, {Log: filepath.Join(s.dir, "retry"), Fail: true}}
-	for i := range held {
-		held[i].Gate = held[i].Log + ".gate"
-		if err := s.layer.Send(t.Context(), "files", held[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runs := func(n int) func() bool {
-		return func() bool { return len(lines(held[0].Log)) == n && len(lines(held[1].Log)) == n }
-	}
-	open := func(attempt int) {
-		for _, h := range held {
-			if err := os.WriteFile(fmt.Sprint(h.Gate, attempt), nil, 0o666); err != nil {
+	gate := filepath.Join(s.dir, "gate")
+	log := func(name string) string { return filepath.Join(s.dir, name) }
+	send := func(all ...Held) {
+		for _, h := range all {
+			if err := s.layer.Send(t.Context(), "held", h); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	s.until("the first one is at work", runs(1))
-	frozen.signal(t, syscall.SIGSTOP)
+	open := func(gate string, w *worker) {
+		if err := os.WriteFile(fmt.Sprint(gate, w.Process.Pid), nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func(n int, names ...string) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(names, func(name string) bool { return len(lines(log(name))) < n })
+		}
+	}
+	open(log("warm"), frozen)
+	send(Held{Log: log("warm"), Gate: log("warm")}) // then the worker asks for as many as it has places
+	s.until("the first one is ready", func() bool { left, _ := s.left(); return left == 0 })
+	send(Held{Log: log("ack"), Gate: gate}, Held{Log: log("retry"), Gate: gate, Fail: frozen.Process.Pid})
+	s.until("the first one is at work", runs(1, "ack", "retry"))
+	frozen.freeze(t)
+	send(Held{Log: log("late"), Gate: gate}, Held{Log: log("later"), Gate: gate})
 	other := s.listen()
-	s.until("the other one is at work", runs(2))
+	s.until("the other one is at work", runs(2, "ack", "retry"))
+	s.until("it has what the first one missed, too", runs(1, "late", "later"))
 
-	open(1)
+	open(gate, frozen)
 	frozen.signal(t, syscall.SIGCONT)
-	if got := frozen.stop(t); got != "done 0, returned 0, lost 2" {
+	send(Held{Log: log("fresh"), Gate: gate}) // all places of the other one are taken
+	s.until("the first one is awake", runs(1, "fresh"))
+	if got := frozen.stop(t); got != "done 2, returned 0, lost 2" {
 		t.Errorf("the one that was frozen says %q", got)
 	}
-	if left, dead := s.left(); left != 2 || dead != 0 {
+	if left, dead := s.left(); left != 4 || dead != 0 {
 		t.Errorf("the other one is at work, and %d are left, %d dead", left, dead)
 	}
-	open(2)
+	open(gate, other)
 	s.until("all is done", func() bool { left, _ := s.left(); return left == 0 })
-	if got := other.stop(t); got != "done 2, returned 0, lost 0" {
+	if got := other.stop(t); got != "done 4, returned 0, lost 0" {
 		t.Errorf("the other one says %q", got)
 	}
-	want := []string{fmt.Sprintf("pid_%d,_attempt_1", frozen.Process.Pid), fmt.Sprintf("pid_%d,_attempt_2", other.Process.Pid)}
-	for _, h := range held {
-		if got := lines(h.Log); !slices.Equal(got, want) {
-			t.Errorf("it was handled by %v, want %v", got, want)
+	first, second := fmt.Sprint(frozen.Process.Pid), fmt.Sprint(other.Process.Pid)
+	for name, want := range map[string][]string{"ack": {first, second}, "retry": {first, second}, "late": {second}, "later": {second}, "fresh": {first}} {
+		if got := lines(log(name)); !slices.Equal(got, want) {
+			t.Errorf("%q was handled by %v, want %v", name, got, want)
 		}
 	}
 	if _, dead := s.left(); dead != 0 {
@@ -106,6 +117,17 @@ func (w *worker) signal(t *testing.T, s os.Signal) {
 	t.Helper()
 	if err := w.Process.Signal(s); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// freeze stops the worker's process, and waits until none of its threads runs any
+// more, which the signal alone does not.
+func (w *worker) freeze(t *testing.T) {
+	t.Helper()
+	w.signal(t, syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(w.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("the worker is %#x, %v; it should stand still", status, err)
 	}
 }
 

@@ -53,14 +53,14 @@ type takeLoop struct {
 	left    int          // messages that it may still bring
 	heard   time.Time    // when the server last said something
 	looked  time.Time    // when all levels were last looked at
-	seen    time.Time    // when this goroutine last ran
+	seen    time.Time    // when this goroutine last ran, see stoodStill
 	busy    time.Time    // when there was last something to do
 	rested  time.Time    // not to ask before
 }
 
 // run is a taker's goroutine.
 func (t *taker) run() {
-	p := &takeLoop{taker: t, in: make(chan *nats.Msg, 2*maxAsked), looking: noLevel, seen: time.Now()}
+	p := &takeLoop{taker: t, looking: noLevel, seen: time.Now()}
 	defer p.end()
 	pulse := min(pullBeat, t.work.policy.AckWait/4)
 	beat := time.NewTicker(pulse)
@@ -77,13 +77,30 @@ func (t *taker) run() {
 		case <-t.link.quit:
 			return
 		}
-		now := time.Now()
-		frozen := now.Sub(p.seen) > t.work.policy.AckWait*3/4
-		p.seen = now
-		if m != nil {
-			p.receive(m, frozen)
+		if !p.stoodStill() && m != nil {
+			p.receive(m)
 		}
 	}
+}
+
+// stoodStill reports whether this goroutine, and so perhaps the process, did
+// nothing for so long that nobody knows how old a message is that it finds:
+// another may have it by now. All that came to the inbox is dropped then, and
+// comes again when its lease is over. No request is worth anything either: those
+// that wait do so for half a lease, see wait.
+func (p *takeLoop) stoodStill() bool {
+	now := time.Now()
+	still := now.Sub(p.seen)
+	p.seen = now
+	if still <= p.work.policy.AckWait/2 {
+		return false
+	}
+	p.waits, p.looking, p.left, p.looked = 0, noLevel, 0, time.Time{}
+	if p.inbox != nil {
+		_ = p.inbox.Unsubscribe() // fails when the connection is down, which ends it too
+		p.inbox, p.in = nil, nil
+	}
+	return true
 }
 
 // step asks for as many messages as there are Takes that wait, and reports
@@ -157,25 +174,38 @@ func (p *takeLoop) note(level int, may bool) {
 	p.told[level] = may
 }
 
-// wait asks the ordinary level for messages that may be still to come.
+// wait asks the ordinary level for messages that may be still to come. A process
+// that freezes takes what its request still gets, and nobody handles it before
+// that lease is over. So the request is over before the leases are that the
+// process had, which it renewed less than half of AckWait ago: it does not get
+// its own messages once more.
 func (p *takeLoop) wait(n int) error {
-	err := p.request(levelNormal, fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, int64(pullExpiry), int64(pullBeat)))
+	expiry := min(pullExpiry, p.work.policy.AckWait/2)
+	beat := min(pullBeat, expiry/2)
+	err := p.request(levelNormal, fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, int64(expiry), int64(beat)))
 	if err == nil {
 		p.waits += n
 	}
 	return err
 }
 
-func (p *takeLoop) request(level int, body []byte) error {
+func (p *takeLoop) request(level int, body []byte) (err error) {
 	if !p.opened[level] {
 		if err := p.open(level); err != nil {
+			return err
+		}
+		p.stoodStill() // that may have taken long
+	}
+	b := p.link.bus
+	if p.inbox == nil {
+		p.in = make(chan *nats.Msg, 2*maxAsked)
+		if p.inbox, err = b.conn.ChanSubscribe(b.conn.NewInbox()+".*", p.in); err != nil {
 			return err
 		}
 	}
 	if p.waits == 0 && p.looking == noLevel {
 		p.heard = time.Now()
 	}
-	b := p.link.bus
 	reply := strings.TrimSuffix(p.inbox.Subject, "*") + strconv.Itoa(level)
 	return b.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+p.stream(level)+"."+p.consumer(level), reply, body)
 }
@@ -191,14 +221,9 @@ func (p *takeLoop) consumer(level int) string {
 	return levelNames[level] + "_" + strings.ReplaceAll(p.queue, ".", "=")
 }
 
-// open makes sure that the subscriptions and a level's consumer exist.
+// open makes sure that announcements are heard and a level's consumer exists.
 func (p *takeLoop) open(level int) (err error) {
 	b := p.link.bus
-	if p.inbox == nil {
-		if p.inbox, err = b.conn.ChanSubscribe(b.conn.NewInbox()+".*", p.in); err != nil {
-			return err
-		}
-	}
 	if p.hints == nil {
 		if p.hints, err = b.conn.Subscribe(b.subjects.wake(p.tokens), p.hint); err != nil {
 			return err
@@ -259,7 +284,7 @@ func (p *takeLoop) rest() {
 }
 
 // receive takes a message or a status.
-func (p *takeLoop) receive(m *nats.Msg, frozen bool) {
+func (p *takeLoop) receive(m *nats.Msg) {
 	p.heard = time.Now()
 	if m.Reply == "" {
 		p.status(m)
@@ -274,11 +299,6 @@ func (p *takeLoop) receive(m *nats.Msg, frozen bool) {
 		}
 	case level == levelNormal:
 		p.waits = max(0, p.waits-1)
-	}
-	if frozen {
-		// Nobody knows how long it has been here: another may have it by now. It
-		// comes again when its lease is over.
-		return
 	}
 	if w := p.first(); w != nil {
 		w.got <- taken{msg: m, at: p.heard}
