@@ -104,6 +104,8 @@ exit status is the job's: 0 if it succeeded.`,
 	f := c.Flags()
 	f.StringVar(&o.Key, "key", "", "`text` under which submitting again is the same job")
 	f.StringArrayVar(&o.Targets, "target", nil, "`name` of what the job is about; may be given many times")
+	f.StringVar(&o.Title, "title", "", "`words` that say what it is about, for lists")
+	f.DurationVar(&o.Timeout, "attempt-timeout", 0, "how long one attempt may take (default as the worker says, an hour)")
 	f.IntVar(&o.Attempts, "attempts", 0, "`number` of attempts in a row without getting on, after which the job is dead (default 5)")
 	f.DurationVar(&o.Delay, "delay", 0, "how long it waits before it may start")
 	f.BoolVar(&wait, "wait", false, "show it until its end, and exit with its verdict")
@@ -170,8 +172,8 @@ func (p *program) printJobs(all []job.Summary, form outputFlag) error {
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	for _, s := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, visible(s.Kind), s.State,
-			s.Submitted.Local().Format(time.DateTime), visible(s.By), visible(s.Error))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, visible(s.Kind), s.State,
+			s.Submitted.Local().Format(time.DateTime), visible(s.By), visible(s.Title), visible(s.Error))
 	}
 	return w.Flush()
 }

@@ -140,6 +140,7 @@ func (j *Jobs) read(w http.ResponseWriter, r *http.Request, v any) error {
 type submission struct {
 	Payload  json.RawMessage `json:"payload"`
 	Targets  []string        `json:"targets"`
+	Title    string          `json:"title"`
 	By       string          `json:"by"`
 	Attempts int             `json:"attempts"`
 	Timeout  duration        `json:"timeout"`
@@ -174,7 +175,7 @@ func (j *Jobs) submit(w http.ResponseWriter, r *http.Request, c *httpapi.Caller)
 		by = s.By + " (" + by + ")"
 	}
 	id, err := job.Submit(r.Context(), j.l, kind, s.Payload, &job.SubmitOptions{
-		Key: key, By: by, Targets: s.Targets, Attempts: s.Attempts, Timeout: time.Duration(s.Timeout), Delay: time.Duration(s.Delay),
+		Key: key, Title: s.Title, By: by, Targets: s.Targets, Attempts: s.Attempts, Timeout: time.Duration(s.Timeout), Delay: time.Duration(s.Delay),
 	})
 	if err != nil {
 		return err

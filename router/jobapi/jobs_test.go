@@ -103,13 +103,13 @@ func code(v map[string]any) string {
 // A job from its submission to its end, with HTTP alone.
 func TestJobOverHTTP(t *testing.T) {
 	_, s := open(t, membus.New(), nil)
-	body := `{"payload":{"version":7},"targets":["a","b"],"timeout":"90s"}`
+	body := `{"payload":{"version":7},"targets":["a","b"],"title":"two servers","timeout":"90s"}`
 	v := ask(t, s, "POST", "/api/v1/jobs/update", body, 202, "Idempotency-Key: monday")
 	id := v["job"].(string)
 	if v := ask(t, s, "POST", "/api/v1/jobs/update", body, 202, "Idempotency-Key: monday"); v["job"] != id {
 		t.Errorf("the same key: got the job %v, want %s", v["job"], id)
 	}
-	if v := ask(t, s, "GET", "/api/v1/jobs/"+id, "", 200); v["state"] != "queued" || v["by"] != "bot" {
+	if v := ask(t, s, "GET", "/api/v1/jobs/"+id, "", 200); v["state"] != "queued" || v["by"] != "bot" || v["title"] != "two servers" {
 		t.Errorf("got %v", v)
 	}
 	took := ask(t, s, "POST", "/api/v1/jobs/update/take?wait=5", "", 200)
