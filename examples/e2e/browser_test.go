@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -126,4 +128,13 @@ func (w *window) quietBut(texts ...string) {
 func (w *window) waitConnected() {
 	w.t.Helper()
 	w.do(chromedp.WaitVisible(chromedp.CSS(`#state[data-state="connected"]`)))
+}
+
+// inEachDocument runs a script in each document that the window opens from now
+// on, before the document's own.
+func inEachDocument(script string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+		return err
+	})
 }
