@@ -2,17 +2,19 @@ package fleet
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"embed"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
+	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tideway-go/tideway/consumer/job"
 	"github.com/tideway-go/tideway/examples/rollout/gameserver"
-	"github.com/tideway-go/tideway/router/clientjs"
 )
 
 // version is what can be installed.
@@ -122,14 +124,15 @@ func (s *Site) rollout(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	var beside sync.WaitGroup
+	var unlisted error
+	beside.Go(func() { v.History, unlisted = s.history(r) })
 	status, err := job.Get(r.Context(), s.layer, id)
-	if err == nil {
-		v.History, err = s.history(r)
-	}
+	beside.Wait()
 	if err == nil {
 		err = status.Decode(&v.Update)
 	}
-	if err != nil {
+	if err != nil || unlisted != nil {
 		http.Error(w, "the rollout cannot be read now; try again in a moment", http.StatusServiceUnavailable)
 		return
 	}
@@ -144,8 +147,8 @@ func address(id string) string { return Path + "r/" + id + "/" }
 var files embed.FS
 
 var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"clientjs": func() string { return clientjs.URL("index.js") },
-	"clock":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"asset": asset,
+	"clock": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 }).ParseFS(files, "page.html"))
 
 // policy lets the page load and open only what this server has.
@@ -163,7 +166,25 @@ func show(w http.ResponseWriter, status int, v view) {
 	_ = page.Execute(w, v) // fails when the client has gone
 }
 
-// assets serves the page's style, script and icon.
+// tags are the hashes of the page's style, script and icon.
+var tags = sync.OnceValue(func() map[string]string {
+	all := map[string]string{}
+	for _, name := range []string{"rollout.css", "rollout.js", "icon.svg"} {
+		data, err := files.ReadFile("page/" + name)
+		if err != nil {
+			panic(err) // the path is constant
+		}
+		all[name] = fmt.Sprintf("%x", sha256.Sum256(data))[:12]
+	}
+	return all
+})
+
+// asset returns the URL of one of them, with a query that changes with its
+// content. So a browser may keep it, and has a page on the screen that is opened
+// again without waiting for its style.
+func asset(name string) string { return Path + "page/" + name + "?v=" + tags()[name] }
+
+// assets serves them.
 func assets() http.Handler {
 	sub, err := fs.Sub(files, "page")
 	if err != nil {
@@ -176,6 +197,9 @@ func withHeaders(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-cache")
+		if v := r.URL.Query().Get("v"); v != "" && v == tags()[path.Base(r.URL.Path)] {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		}
 		h.ServeHTTP(w, r)
 	})
 }

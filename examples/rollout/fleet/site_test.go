@@ -372,18 +372,6 @@ func TestRefusedUpdates(t *testing.T) {
 	}
 }
 
-func TestAssets(t *testing.T) {
-	site := newStage(t, time.Millisecond).web()
-	b := browse(t, site, "")
-	for path, want := range map[string]string{
-		"page/rollout.js": "connect(", "page/rollout.css": "color-scheme", "page/icon.svg": "<svg", "tideway/index.js": "connect", "whoami": "",
-	} {
-		if status, body := b.get(path); status != http.StatusOK || !strings.Contains(body, want) {
-			t.Errorf("%s: got %d %.100q, want %q", path, status, body, want)
-		}
-	}
-}
-
 func TestParseUsers(t *testing.T) {
 	users, err := fleet.ParseUsers("ann:operator:word:of:ann,bob:viewer:12345678")
 	if want := []fleet.User{{"ann", fleet.Operator, "word:of:ann"}, {"bob", fleet.Viewer, "12345678"}}; err != nil || fmt.Sprint(users) != fmt.Sprint(want) {
