@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -39,7 +40,8 @@ func startBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Co
 // window is one window of a browser, with storage and cookies of its own.
 type window struct {
 	t     *testing.T
-	ctx   context.Context
+	life  context.Context // as long as the window is open
+	ctx   context.Context // as long as a test may take
 	close context.CancelFunc
 
 	mu       sync.Mutex // guards problems
@@ -63,9 +65,10 @@ func newWindow(t *testing.T, parent context.Context, url string, opts ...chromed
 	t.Helper()
 	ctx, end := chromedp.NewContext(parent, append(opts, chromedp.WithNewWindow(true))...)
 	t.Cleanup(end)
+	life := ctx
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
-	w := &window{t: t, ctx: ctx, close: end}
+	w := &window{t: t, life: life, ctx: ctx, close: end}
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +95,20 @@ func (w *window) watch(console iter.Seq2[chromedp.ConsoleMessage, error]) {
 func (w *window) do(steps ...chromedp.Action[chromedp.Void]) {
 	w.t.Helper()
 	if err := chromedp.Do(w.ctx, steps...); err != nil {
-		w.t.Fatal(err)
+		w.t.Fatalf("%v; %s", err, w.contents())
 	}
+}
+
+// contents tells what is in the window, for the message of a failed test.
+func (w *window) contents() string {
+	const all = `location.href + " shows:\n" + document.body?.innerText.slice(0, 1500)`
+	ctx, cancel := context.WithTimeout(w.life, 10*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](all))
+	if err != nil {
+		return fmt.Sprintf("what the window shows is not known: %v", err)
+	}
+	return text
 }
 
 // eval returns the value of a JavaScript expression.
