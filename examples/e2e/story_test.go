@@ -172,6 +172,7 @@ func (s *story) run(number int, fault func(*story), cuts bool) {
 	}
 	s.again(bob, id)
 	s.sum.runs++
+	s.t.Logf("run %d: the verdict is on the screen after %.0f ms", number, s.sum.opened[len(s.sum.opened)-1].Verdict)
 	for _, w := range []*window{s.ann, bob} {
 		w.quietBut("WebSocket connection to", "Failed to load resource") // what died was away for a moment
 		w.close()
