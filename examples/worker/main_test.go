@@ -154,6 +154,7 @@ func TestSubmitAndWork(t *testing.T) {
 // Workers that are killed at any moment lose nothing, and a message that kills
 // them goes to the dead letters while the others are done.
 func TestKilledWorkers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	paths := s.files(200)
 	for i, path := range paths {
@@ -211,6 +212,7 @@ func TestKilledWorkers(t *testing.T) {
 // A worker that is asked to stop hands back what it has not begun, and ends
 // without an error.
 func TestTerminatedWorker(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	paths := s.files(100)
 	for _, path := range paths {

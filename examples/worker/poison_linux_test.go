@@ -31,6 +31,7 @@ func confineMemory() error {
 // attempt before they are all done, although it came first. And few of them are
 // done twice because they were beside one.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	log, gate := filepath.Join(s.dir, "log"), filepath.Join(s.dir, "gate")
 	reasons := map[string]string{
