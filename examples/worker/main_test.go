@@ -188,7 +188,7 @@ func TestKilledWorkers(t *testing.T) {
 				}
 			}
 		default:
-			if kills < 6 && rand.N(20) == 0 {
+			if kills < 6 && rand.N(5) == 0 {
 				kills++
 				workers[rand.N(2)].Process.Kill()
 			}
