@@ -90,7 +90,9 @@ type Link interface {
 
 	// Read returns the oldest messages of a durable group behind the one with the
 	// sequence after, at most limit, with nothing left out between them. It may
-	// lag behind what is stored.
+	// lag behind what is stored. Where after is no message of the group that is
+	// kept, but any number between two, it returns those that follow it, and says
+	// that they are not anchored.
 	Read(ctx context.Context, group string, after uint64, limit int) (Page, error)
 
 	// Last returns the stamp of a group's newest message, without its Previous,

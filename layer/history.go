@@ -20,6 +20,8 @@ const (
 	readRetry    = 2 * time.Millisecond
 )
 
+var errLag = fmt.Errorf("%w: the store does not show what it has acknowledged", ErrUnavailable)
+
 // Position returns the place behind the newest message of a durable group: what
 // a page that is rendered now gives to its clients, so that they go on from
 // here. It includes every message whose Publish has returned. Errors:
@@ -98,29 +100,6 @@ func (l *Layer) History(ctx context.Context, group string, from Position, limit 
 	}
 }
 
-// Before returns the place before the newest n messages of a durable group: what
-// [Layer.History] takes to return these. If there are no more than n it is the
-// zero Position. It reads the messages that are older. Errors: those of
-// Layer.Position.
-func (l *Layer) Before(ctx context.Context, group string, n int) (Position, error) {
-	for {
-		all, err := l.Behind(ctx, group, Position{})
-		if err != nil || all <= n {
-			return Position{}, err
-		}
-		var from Position
-		for m, e := range l.History(ctx, group, Position{}, all-n) {
-			if err = e; err == nil {
-				from = m.Position
-			}
-		}
-		if gap := (*GapError)(nil); errors.As(err, &gap) {
-			continue // older ones were dropped meanwhile
-		}
-		return from, err
-	}
-}
-
 // reader reads the messages of a group from one to another.
 type reader struct {
 	layer  *Layer
@@ -173,8 +152,7 @@ func (r *reader) gap(reason GapReason) error { return &GapError{r.group, r.from,
 // next returns the next messages, at least one. It waits for a store that lags
 // behind what it has acknowledged.
 func (r *reader) next(ctx context.Context, most int) ([]*Message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, readPatience,
-		fmt.Errorf("%w: the store does not show what it has acknowledged", ErrUnavailable))
+	ctx, cancel := context.WithTimeoutCause(ctx, readPatience, errLag)
 	defer cancel()
 	for {
 		f := r.layer.shelves.read(ctx, r.group, r.epoch, r.after, most)

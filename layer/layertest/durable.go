@@ -28,6 +28,8 @@ var durableRows = []row{
 	{"policies that contradict each other are an error", "Policies whose patterns overlap are an error, and so is one that contradicts what the network has already.", contradictions},
 	{"a process learns what others keep", "A process learns at New what the others keep.", learns},
 	{"an ordinary group beside a durable one stores nothing", "To an ordinary group nil says what it says there, and the receipt is empty.", ordinaryBeside},
+	{"the newest messages of a group are found", "Before returns the place before the newest n messages of a durable group: what [Layer.History] takes to return these.", beforeTheNewest},
+	{"the newest messages are found while others come", "Before returns the place before the newest n messages of a durable group: what [Layer.History] takes to return these.", beforeWhilePublished},
 	{"a durable group under load is whole", "A message of a durable group arrives with its Position, in one order for all members of all processes.", durableLoad},
 	{"a lost message of a durable group is repaired", "What is lost between the store and a process is read from the store and delivered in its place", repaired},
 }

@@ -2,6 +2,7 @@ package membus
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -91,21 +92,22 @@ func (l *link) Read(_ context.Context, group string, after uint64, limit int) (p
 		return page, layer.ErrNotDurable
 	}
 	page.Epoch = h.epoch
-	for _, k := range h.trim(group, time.Now()) {
-		switch {
-		case k.sequence == after:
-			page.Anchored = true
-		case k.sequence < after:
-		case len(page.Messages) == limit:
-			page.Left++
-		default:
-			page.Messages = append(page.Messages, layer.Inbound{
-				Subscription: layer.Subscription{Group: group},
-				Packet:       layer.Packet{Data: bytes.Clone(k.packet.Data), Header: k.packet.Header},
-				Stamp:        layer.Stamp{Epoch: h.epoch, Sequence: k.sequence},
-			})
-		}
+	all := h.trim(group, time.Now())
+	i, found := slices.BinarySearchFunc(all, after, func(k kept, sequence uint64) int {
+		return cmp.Compare(k.sequence, sequence)
+	})
+	if found {
+		i, page.Anchored = i+1, true
 	}
+	n := min(limit, len(all)-i)
+	for _, k := range all[i : i+n] {
+		page.Messages = append(page.Messages, layer.Inbound{
+			Subscription: layer.Subscription{Group: group},
+			Packet:       layer.Packet{Data: bytes.Clone(k.packet.Data), Header: k.packet.Header},
+			Stamp:        layer.Stamp{Epoch: h.epoch, Sequence: k.sequence},
+		})
+	}
+	page.Left = len(all) - i - n
 	return page, nil
 }
 

@@ -19,8 +19,13 @@ var testPolicy = layer.Retention{Pattern: "job.>", Messages: 100, Age: time.Hour
 
 func durableLayer(t testing.TB, b *Bus) *layer.Layer {
 	t.Helper()
+	return keepingLayer(t, b, testPolicy)
+}
+
+func keepingLayer(t testing.TB, b *Bus, policy layer.Retention) *layer.Layer {
+	t.Helper()
 	l, err := layer.New(b, &layer.Options{
-		Groups: []layer.Retention{testPolicy}, Capacity: 10_000, Logger: slog.New(slog.DiscardHandler),
+		Groups: []layer.Retention{policy}, Capacity: 10_000, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

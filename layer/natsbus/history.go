@@ -148,7 +148,7 @@ func (l *link) unread(ctx context.Context, what string, err error) error {
 
 // Read reads from any server that has the stream, and asks the leader whether
 // the first message is still there: then none behind it was removed meanwhile,
-// since the oldest go first.
+// since the oldest go first. Of one message alone that need not be known.
 func (l *link) Read(ctx context.Context, group string, after uint64, limit int) (layer.Page, error) {
 	what := "history of group " + group
 	h, ctx, end, err := l.ask(ctx, what, group)
@@ -157,35 +157,39 @@ func (l *link) Read(ctx context.Context, group string, after uint64, limit int) 
 	}
 	defer end()
 	page := layer.Page{Epoch: h.epoch.Load()}
-	first, most := max(after, 1), limit
+	begin, most := max(after, 1), limit
 	if after > 0 {
 		most++ // the anchor
 	}
-	msgs, left, err := l.bus.readBatch(ctx, h.stream, l.bus.subjects.group(group), first, most)
+	subject := l.bus.subjects.group(group)
+	msgs, left, err := l.bus.readBatch(ctx, h.stream, subject, begin, most)
 	if err != nil {
 		return page, l.unread(ctx, what, err)
 	}
-	anchor := after
-	if after == 0 && len(msgs) > 0 {
-		anchor = number(msgs[0], sequenceHeader)
+	first, anchor := uint64(0), after
+	if len(msgs) > 0 {
+		first = number(msgs[0], sequenceHeader)
 	}
-	there := anchor == 0
+	if first > after {
+		anchor = first // there is none at after, or it was trimmed
+	}
+	there := anchor == 0 || anchor != after && limit == 1
 	if !there {
 		m, err := l.bus.leaderGet(ctx, h.stream, msgGet{Seq: anchor})
 		if err != nil {
 			return page, l.unread(ctx, what, err)
 		}
-		there = m != nil && m.Subject == l.bus.subjects.group(group)
+		there = m != nil && m.Subject == subject
 	}
-	page.Anchored = after > 0 && there
-	if !there || len(msgs) == 0 || number(msgs[0], sequenceHeader) != anchor {
+	page.Anchored = after > 0 && anchor == after && there
+	if !there || first != anchor {
 		return page, nil // trimmed, or the server that answered lags behind
 	}
-	if after > 0 {
+	if page.Anchored {
 		msgs = msgs[1:]
 	}
-	page.Left = left
-	for _, m := range msgs {
+	page.Left = left + max(len(msgs)-limit, 0)
+	for _, m := range msgs[:min(limit, len(msgs))] {
 		page.Messages = append(page.Messages, h.inbound(layer.Subscription{Group: group}, m))
 	}
 	return page, nil
