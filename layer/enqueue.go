@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -103,7 +102,7 @@ func (l *Layer) Enqueue(ctx context.Context, queue string, p Payload, opts *Enqu
 func (l *Layer) enqueue(ctx context.Context, policy *QueuePolicy, queue string, pkt *Packet, how Placing) (QueueReceipt, error) {
 	switch {
 	case pkt.Header.ID == "":
-		pkt.Header.ID = ownKey + l.process + "." + strconv.FormatUint(l.keys.Add(1), 36)
+		pkt.Header.ID = l.freshKey()
 	case strings.HasPrefix(pkt.Header.ID, ownKey):
 		return QueueReceipt{}, &MessageError{Why: fmt.Sprintf("its Header.ID %.60q begins with %q, as only keys that the layer makes do", pkt.Header.ID, ownKey)}
 	}

@@ -80,7 +80,7 @@ func (l *Layer) publish(ctx context.Context, group string, pkt *Packet, after *S
 	}
 	switch {
 	case pkt.Header.ID == "":
-		pkt.Header.ID = ownKey + l.process + "." + strconv.FormatUint(l.keys.Add(1), 36)
+		pkt.Header.ID = l.freshKey()
 	case strings.HasPrefix(pkt.Header.ID, ownKey):
 		return Receipt{}, &MessageError{Why: fmt.Sprintf("its Header.ID %.60q begins with %q, as only keys that the layer makes do", pkt.Header.ID, ownKey)}
 	}
@@ -89,6 +89,15 @@ func (l *Layer) publish(ctx context.Context, group string, pkt *Packet, after *S
 		return Receipt{}, l.conflict(ctx, group, after)
 	}
 	return r, err
+}
+
+// freshKey returns a key that nobody else has, for the minute and the network
+// in which keys are compared. It is short: servers keep it for each message.
+func (l *Layer) freshKey() string {
+	const random = 13 // characters of the process's name, 65 bits
+	var room [32]byte
+	key := append(append(room[:0], ownKey...), l.process[len(l.process)-random:]...)
+	return string(strconv.AppendUint(append(key, '.'), l.keys.Add(1), 36))
 }
 
 // conflict says where the group is now.

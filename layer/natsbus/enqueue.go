@@ -76,7 +76,9 @@ func (l *link) Enqueue(ctx context.Context, queue string, p *layer.Packet, how l
 	case layer.Low:
 		subject = b.subjects.idle(tokens)
 	}
-	ack, err := l.publishStored(ctx, newMsg(subject, data, &header))
+	d := newDraft(subject, data, &header)
+	ack, err := l.publishStored(ctx, &d.msg, w.stream)
+	d.free()
 	if err != nil {
 		err = l.notQueued(ctx, what, w, err)
 		if keyless && errors.Is(err, layer.ErrUnknown) {

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -37,6 +38,44 @@ func setHeader(m *nats.Msg, name, value string) {
 		m.Header = make(nats.Header, 2)
 	}
 	m.Header[name] = []string{value}
+}
+
+// draft is a message that is published and then used again. The connection has
+// copied it when its publish has returned.
+type draft struct {
+	msg    nats.Msg
+	values [8]string // of the header
+	used   int
+}
+
+var drafts = sync.Pool{New: func() any { return &draft{msg: nats.Msg{Header: make(nats.Header, 8)}} }}
+
+// newDraft makes a draft with h. Who has published it calls free.
+func newDraft(subject string, data []byte, h *layer.Header) *draft {
+	d := drafts.Get().(*draft)
+	d.msg.Subject, d.msg.Data = subject, data
+	d.set(idHeader, h.ID)
+	d.set(senderHeader, h.Sender)
+	d.set(traceParentHeader, h.TraceParent)
+	d.set(traceStateHeader, h.TraceState)
+	return d
+}
+
+// set adds a header, unless its value is empty. Each may be set once.
+func (d *draft) set(name, value string) {
+	if value == "" {
+		return
+	}
+	d.values[d.used] = value
+	d.msg.Header[name] = d.values[d.used : d.used+1 : d.used+1]
+	d.used++
+}
+
+func (d *draft) free() {
+	header := d.msg.Header
+	clear(header)
+	*d = draft{msg: nats.Msg{Header: header}}
+	drafts.Put(d)
 }
 
 // maxHeaderValue is the longest value that a layer.Header may have; a stranger's

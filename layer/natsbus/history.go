@@ -42,64 +42,61 @@ func (l *link) subject(group string) (string, *history) {
 }
 
 // Store publishes p and returns when the stream has acknowledged it. On the wire
-// the idempotency key begins with the group, since the stream compares the keys
-// of all its groups.
+// an idempotency key begins with the group, since the stream compares the keys of
+// all its groups; one that a layer made is nobody else's as it is.
 func (l *link) Store(ctx context.Context, group string, p *layer.Packet, after *layer.Stamp) (layer.Stamp, bool, error) {
-	what := "publish to durable group " + group
-	if err := l.ready(ctx, what); err != nil {
+	if err := l.ready(ctx, storing); err != nil {
 		return layer.Stamp{}, false, err
 	}
 	h := l.history(group)
 	if h == nil {
-		return layer.Stamp{}, false, l.fail(what, layer.ErrNotDurable)
+		return layer.Stamp{}, false, l.fail(storing, layer.ErrNotDurable)
 	}
 	data, err := l.bus.encode(p.Data)
 	if err != nil {
-		return layer.Stamp{}, false, l.fail(what, err)
+		return layer.Stamp{}, false, l.fail(storing, err)
 	}
 	header := p.Header
-	if header.ID != "" {
+	if header.ID != "" && !strings.HasPrefix(header.ID, ownKey) {
 		header.ID = group + keySeparator + header.ID
 	}
-	ctx, end := l.calls.begin(ctx, roundTrip)
-	defer end()
-	expect, err := l.expect(ctx, h, after)
-	if err != nil {
-		return layer.Stamp{}, false, l.unread(ctx, what, err)
+	d := newDraft(l.bus.subjects.group(group), data, &header)
+	defer d.free()
+	if after != nil {
+		return l.storeAfter(ctx, h, d, header.ID, after)
 	}
 	epoch := h.epoch.Load()
-	ack, err := l.bus.store.js.PublishMsg(ctx, newMsg(l.bus.subjects.group(group), data, &header), append(expect,
-		jetstream.WithRetryAttempts(0), jetstream.WithExpectStream(h.stream))...)
-	if err != nil && after != nil {
-		ack, err = l.perhapsStored(ctx, h, group, header.ID, after, err)
-	}
+	ack, err := l.publishStored(ctx, &d.msg, h.stream)
 	if err != nil {
-		return layer.Stamp{}, false, l.notStored(ctx, what, h, err)
+		return layer.Stamp{}, false, l.notStored(ctx, h, err)
 	}
 	return layer.Stamp{Epoch: epoch, Sequence: ack.Sequence}, ack.Duplicate, nil
 }
+
+// storing is what Store does, in its errors; the layer names the group.
+const storing = "publish to a durable group"
 
 // keySeparator is in no group's name.
 const keySeparator = "/"
 
 // notStored says what an error of a publish means: not stored, or not known.
-func (l *link) notStored(ctx context.Context, what string, h *history, err error) error {
+func (l *link) notStored(ctx context.Context, h *history, err error) error {
 	var api *jetstream.APIError
 	switch {
-	case errors.Is(err, layer.ErrConflict):
-		return l.fail(what, err)
+	case errors.Is(err, layer.ErrConflict), errors.Is(err, errOtherStream):
+		return l.fail(storing, err)
 	case errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == codeWrongLastPending):
-		return l.fail(what, fmt.Errorf("%w: %w", layer.ErrUnavailable, err))
+		return l.fail(storing, fmt.Errorf("%w: %w", layer.ErrUnavailable, err))
 	case api != nil && api.ErrorCode == codeIDPending:
 	case api != nil, isLinkError(err), errors.Is(err, nats.ErrMaxPayload):
-		return l.fail(what, err)
+		return l.fail(storing, err)
 	case isStreamGone(err):
 		if _, lost := l.bus.openHistory(ctx, h.policy, l.bus.replicas()); lost != nil && !l.bus.mayComeUp(lost) {
-			return l.fail(what, lost)
+			return l.fail(storing, lost)
 		}
-		return l.fail(what, fmt.Errorf("%w: %w", layer.ErrUnavailable, err))
+		return l.fail(storing, fmt.Errorf("%w: %w", layer.ErrUnavailable, err))
 	}
-	return fmt.Errorf("natsbus: %s: %w (%w)", what, layer.ErrUnknown, because(ctx, err))
+	return fmt.Errorf("natsbus: %s: %w (%w)", storing, layer.ErrUnknown, because(ctx, err))
 }
 
 // Last asks the stream's leader. It learns of a new epoch, too.
