@@ -17,7 +17,7 @@ var durableRows = []row{
 	{"history follows a position without a hole", "History returns the messages of a durable group that follow a position, in order and without a hole", historyFollows},
 	{"live messages carry positions", "A message of a durable group arrives with its Position, in one order for all members of all processes.", oneOrder},
 	{"a position is where a page goes on from", "It includes every message whose Publish has returned.", liveFromHere},
-	{"members get all behind what their process has seen", "the members that the group has here when Seen is called get every message behind it", seen},
+	{"members get all behind what their process has seen", "channels of this process that are members when Seen is called get every message behind it", seen},
 	{"a message is stored once for each key", "of the messages that are published to one durable group with the same ID within a minute, one is stored", storedOnce},
 	{"of those who write after the same place one succeeds", "it is stored only if the group's newest message is the one right before that place, and the error is a *[ConflictError] otherwise.", conditional},
 	{"who was away learns that others went on", "Of many who write after the same place one succeeds, which is how they take turns, and how one that was away learns that others went on.", conflicts},
