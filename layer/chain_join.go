@@ -55,3 +55,10 @@ func (c *chain) at() (p Position, ok bool) {
 	}
 	return Position{epoch: c.epoch, sequence: c.seen}, true
 }
+
+// place returns the place of the group when seen was last known to be the
+// newest, as that of a group in which nothing was kept. It serves when seen is
+// no longer kept. Mu is held.
+func (c *chain) place() Position {
+	return Position{epoch: c.epoch, taken: max(c.confirmed.UnixMilli(), 1)}
+}
