@@ -1,7 +1,6 @@
 package job_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,19 +19,16 @@ import (
 func TestWorkersAreKilled(t *testing.T) {
 	t.Parallel()
 	l, url := site(t)
-	c := &crew{t: t, url: url, notes: filepath.Join(t.TempDir(), "steps"), workers: make([]*spawned, 3)}
-	ctx, cancel := context.WithCancel(t.Context())
-	var tending sync.WaitGroup
-	defer tending.Wait()
-	defer cancel()
-	tending.Go(func() { c.tend(ctx) })
+	c := newCrew(t, url)
+	defer c.stop()
 	var ids []string
 	for range fromEnv("TIDEWAY_JOBS", 40) {
 		ids = append(ids, submit(t, l, "steps", nil))
 	}
 	kills := 0
 	done := make(chan struct{})
-	tending.Go(func() {
+	var killing sync.WaitGroup
+	killing.Go(func() {
 		for {
 			select {
 			case <-done:
@@ -49,8 +45,8 @@ func TestWorkersAreKilled(t *testing.T) {
 	})
 	ends(t, l, ids, 4*time.Minute)
 	close(done)
-	cancel()
-	tending.Wait()
+	killing.Wait()
+	c.stop()
 
 	steps := map[string][]int{}
 	data, err := os.ReadFile(c.notes)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,12 +55,8 @@ func hog(context.Context, *job.Run) error {
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	l, url := site(t)
-	c := &crew{t: t, url: url, notes: filepath.Join(t.TempDir(), "steps"), workers: make([]*spawned, 3)}
-	ctx, cancel := context.WithCancel(t.Context())
-	var tending sync.WaitGroup
-	defer tending.Wait()
-	defer cancel()
-	tending.Go(func() { c.tend(ctx) })
+	c := newCrew(t, url)
+	defer c.stop()
 	poison := map[string]string{}
 	for kind := range poisonKinds {
 		attempts := 2
@@ -107,12 +102,8 @@ func TestPoison(t *testing.T) {
 // many seconds each turn lasts.
 func BenchmarkPoison(b *testing.B) {
 	l, url := site(b)
-	c := &crew{t: b, url: url, notes: filepath.Join(b.TempDir(), "steps"), workers: make([]*spawned, 3)}
-	ctx, cancel := context.WithCancel(b.Context())
-	var tending sync.WaitGroup
-	defer tending.Wait()
-	defer cancel()
-	tending.Go(func() { c.tend(ctx) })
+	c := newCrew(b, url)
+	defer c.stop()
 	f := newFlow(b, l)
 	for range 4 * 3 * 3 { // three times the places of the workers
 		f.submit("nap")

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -200,10 +201,24 @@ type crew struct {
 	t          testing.TB
 	url, notes string
 	kinds      string
+	stop       func() // ends the tending; it may be called again
 
 	mu      sync.Mutex // guards workers
 	workers []*spawned
 	deaths  atomic.Int64
+}
+
+// newCrew starts three workers, which are tended until stop is called.
+func newCrew(t testing.TB, url string) *crew {
+	c := &crew{t: t, url: url, notes: filepath.Join(t.TempDir(), "steps"), workers: make([]*spawned, 3)}
+	ctx, cancel := context.WithCancel(context.Background())
+	var tending sync.WaitGroup
+	tending.Go(func() { c.tend(ctx) })
+	c.stop = func() {
+		cancel()
+		tending.Wait()
+	}
+	return c
 }
 
 // tend replaces those that died, until ctx ends.

@@ -68,7 +68,9 @@ func flow(ctx context.Context, s *Settings, p Point, path string) (_ *sample, er
 	if err := st.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	st.fleet.sink.perMessage = p.Rate > 0 && p.Clients > st.fleet.opts.groups && !s.Deflate
+	if p.Rate > 0 && p.Clients > st.fleet.opts.groups && !s.Deflate {
+		st.fleet.sink.noteLast()
+	}
 	m := st.meter()
 	began := time.Now()
 	r, err := st.publish(ctx, s.Duration)

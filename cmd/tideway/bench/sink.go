@@ -49,13 +49,13 @@ type sink struct {
 	received atomic.Int64 // messages, for those who wait
 	frames   atomic.Int64
 
-	perMessage bool // note when the last client got each message
-
 	watch func(c *client, body []byte, now int64) // looks into each frame of data with mu held, if it is set
 
 	mu      sync.Mutex // guards all below, and the clients' state; held while bytes are parsed
 	now     tally
 	lastDue int64 // what was due later is not counted as theirs; 0 is no end
+
+	perMessage bool // note when the last client got each message
 }
 
 // reset begins to count anew.
@@ -65,6 +65,13 @@ func (s *sink) reset() {
 	s.now, s.lastDue = tally{}, 0
 	s.received.Store(0)
 	s.frames.Store(0)
+}
+
+// noteLast has it noted when the last client gets each message.
+func (s *sink) noteLast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.perMessage = true
 }
 
 // until ends what counts as latency of the clients that stay: messages that are
