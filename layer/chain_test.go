@@ -231,7 +231,7 @@ func TestJoinWithoutAnAnswer(t *testing.T) {
 		// Nobody answers for long: the next message asks again.
 		w.mute = true
 		b := enter(t, l, "job.2")
-		time.Sleep(2 * repairPatience)
+		time.Sleep(2*repairPatience + repairRetry/2) // between two questions of a probe that is under way
 		w.mu.Lock()
 		w.mute = false
 		w.mu.Unlock()

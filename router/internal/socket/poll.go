@@ -22,9 +22,10 @@ func (s *Socket) Poll(ready func()) (f consumer.Frame, ok bool, err error) {
 	w := &s.wire
 	w.nowait = w.polls()
 	if w.fresh {
-		// A client has hardly said a word as long as its handshake is unanswered.
+		// A client has hardly said a word as long as its handshake is unanswered. Who
+		// has been read from, with Read, may have more in the reader.
 		w.fresh = false
-		if !w.nowait || w.early != nil || !w.park(ready) {
+		if !w.nowait || w.early != nil || s.reader != nil || !w.park(ready) {
 			go ready()
 		}
 		return consumer.Frame{}, false, nil

@@ -49,6 +49,12 @@ func (e *events) run() {
 // newPolled serves with no goroutine per connection, and echoes.
 func newPolled(t testing.TB, o Options) *server {
 	t.Helper()
+	return newPolledAfter(t, o, func(*Socket) {})
+}
+
+// newPolledAfter is newPolled whose sockets are polled when first has returned.
+func newPolledAfter(t testing.TB, o Options, first func(*Socket)) *server {
+	t.Helper()
 	o.Polling = true
 	e, err := NewEngine(&o)
 	if err != nil {
@@ -66,7 +72,10 @@ func newPolled(t testing.TB, o Options) *server {
 		}
 		s.sockets <- sock
 		ev := &events{s: sock, ended: s.ended, got: func(f consumer.Frame) { sock.Send(context.Background(), consumer.Prepare(f)) }}
-		go ev.run()
+		go func() {
+			first(sock)
+			ev.run()
+		}()
 	})
 	s.http.Start()
 	t.Cleanup(func() {
@@ -113,6 +122,25 @@ func TestPollWithoutGoroutines(t *testing.T) {
 		if end := s.end(t); end.Code != code {
 			t.Fatalf("the end is %v, want %d", end, code)
 		}
+	}
+}
+
+// A socket that was read from is polled as if it had not been: what came together
+// with the message that was read is there, too.
+func TestPollAfterRead(t *testing.T) {
+	s := newPolledAfter(t, Options{PingInterval: -1}, func(sock *Socket) {
+		if f, err := sock.Read(); err != nil || string(f.Data) != "first" {
+			t.Errorf("got %q, %v, want the first message", f.Data, err)
+		}
+	})
+	cl := dial(t, s)
+	cl.send(text("first") + text("second"))
+	if _, p := cl.next(); p != "second" {
+		t.Errorf("got %q, want the second message", p)
+	}
+	cl.send(text("third"))
+	if _, p := cl.next(); p != "third" {
+		t.Errorf("got %q, want the third message", p)
 	}
 }
 
