@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -247,50 +248,74 @@ func released(t *trial) {
 	t.is("Release of what is done", d.Release(t.ctx), layer.ErrStale)
 }
 
+// ledger is who has which message of a queue under load, and how often each was done.
+type ledger struct {
+	mu   sync.Mutex // guards all below
+	at   map[int]bool
+	done map[int]int
+}
+
+// begin notes that a worker has message n, and reports whether another has it.
+func (g *ledger) begin(n int) (another bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	another, g.at[n] = g.at[n], true
+	return another
+}
+
+func (g *ledger) end(n int, done bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.at[n] = false
+	if done {
+		g.done[n]++
+	}
+}
+
+func (g *ledger) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.done)
+}
+
+// work takes messages until ctx ends. The first attempt of each third one fails.
+func (g *ledger) work(ctx context.Context, t *trial, l *layer.Layer) error {
+	for {
+		d, err := l.Take(ctx, "work.1")
+		if err != nil {
+			return err
+		}
+		n, err := noteOf(d.Message)
+		if err != nil {
+			return err
+		}
+		if g.begin(n.N) {
+			t.Errorf("message %d is with two workers", n.N)
+		}
+		runtime.Gosched()
+		fail := n.N%3 == 0 && d.Attempt == 1
+		g.end(n.N, !fail)
+		if fail {
+			err = d.Retry(t.ctx, 0, "the first attempt fails")
+		} else {
+			err = d.Ack(t.ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 func queueLoad(t *trial) {
 	const each, senders, workers = 100, 3, 8
 	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait = 30 * time.Second }))
 	layers := []*layer.Layer{a, b}
-	var mu sync.Mutex // guards done and at
-	done, at := map[int]int{}, map[int]bool{}
+	g := &ledger{at: map[int]bool{}, done: map[int]int{}}
 	ctx, cancel := context.WithCancel(t.ctx)
-	worker := func(l *layer.Layer) error {
-		for {
-			d, err := l.Take(ctx, "work.1")
-			if err != nil {
-				return err
-			}
-			n, err := noteOf(d.Message)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			if at[n.N] {
-				t.Errorf("message %d is with two workers", n.N)
-			}
-			at[n.N] = true
-			mu.Unlock()
-			fail := n.N%3 == 0 && d.Attempt == 1
-			mu.Lock()
-			at[n.N] = false
-			if !fail {
-				done[n.N]++
-			}
-			mu.Unlock()
-			if fail {
-				err = d.Retry(t.ctx, 0, "the first attempt fails")
-			} else {
-				err = d.Ack(t.ctx)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
 	var working, sending sync.WaitGroup
 	for w := range workers {
 		working.Go(func() {
-			if err := worker(layers[w%2]); ctx.Err() == nil {
+			if err := g.work(ctx, t, layers[w%2]); ctx.Err() == nil {
 				t.Errorf("worker: %v", err)
 			}
 		})
@@ -303,10 +328,10 @@ func queueLoad(t *trial) {
 		})
 	}
 	sending.Wait()
-	t.until("all are done", func() bool { mu.Lock(); defer mu.Unlock(); return len(done) == each*senders })
+	t.until("all are done", func() bool { return g.count() == each*senders })
 	cancel()
 	working.Wait()
-	for n, times := range done {
+	for n, times := range g.done {
 		if times != 1 {
 			t.Errorf("message %d was done %d times", n, times)
 		}
