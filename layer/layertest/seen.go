@@ -33,10 +33,8 @@ func seen(t *trial) {
 	}
 	for range comers {
 		c := t.member(b, "job.1")
-		at, ok := b.Seen("job.1")
-		if !ok {
-			t.Fatal("the process does not know where the group stands")
-		}
+		var at layer.Position
+		t.until("the process knows where the group stands", func() (ok bool) { at, ok = b.Seen("job.1"); return ok })
 		t.publish(a, "job.1", -1)
 		all = append(all, comer{c, at})
 	}
