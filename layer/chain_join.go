@@ -42,14 +42,17 @@ func (b *Batch) since(c *Channel) *Batch {
 	return &Batch{Messages: b.Messages[i:]}
 }
 
-// at returns the place behind the newest message that was seen. ok is false while
-// that is not known.
+// at returns the place behind the newest message that was seen or, during a
+// repair, is to be read: who joins now does not get that. ok is false while it is
+// not known.
 func (c *chain) at() (p Position, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.epoch == 0:
 		return Position{}, false
+	case c.target > c.seen:
+		return Position{epoch: c.epoch, sequence: c.target}, true
 	case c.seen == 0, time.Since(c.arrived) >= surely(c.age):
 		return c.place(), true // what was seen may have grown too old
 	}

@@ -152,6 +152,9 @@ func TestJoinDuringRepair(t *testing.T) {
 		open := w.shut()
 		say(t, l, "job.1", 2) // shows that 1 is missing
 		b := enter(t, l, "job.1")
+		if at, ok := l.Seen("job.1"); !ok || at.sequence != w.kept[2].Stamp.Sequence {
+			t.Errorf("members of now get all behind %v, %t; want behind the one that b does not get", at, ok)
+		}
 		say(t, l, "job.1", 3)
 		c := enter(t, l, "job.1")
 		open()
