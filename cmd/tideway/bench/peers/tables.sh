@@ -4,10 +4,11 @@
 # whoever has Redis as a broker Debian's redis-server: who is not to be had is
 # left out.
 #
-#   cmd/tideway/bench/peers/tables.sh [SECTION...]
+#   cmd/tideway/bench/peers/tables.sh [SECTION | SCENARIO...]
 #
-# Sections: fanout idle endtoend layer resume growth scaling; none named is all. Nothing
-# else should run on the machine: a table says when something did.
+# Sections: fanout idle endtoend layer resume growth scaling; none named is all.
+# One table of a section is named as PLAN=1 shows it: fanout-A. Nothing else
+# should run on the machine: a table says when something did.
 #
 #   OUT=folder    for the results: tables.md, and a JSON file for each table
 #                 (default: tables)
@@ -46,7 +47,7 @@ trap 'exit 143' TERM
 
 # Scenarios by number: what is planned before anything runs.
 ids=() headings=() commands=() estimates=()
-section=""
+section="" only=""
 
 # count makes a number of clients or groups small for a quick run.
 count() { echo $((${quick:+1} + 0 ? ($1 + 9) / 10 : $1)); }
@@ -60,6 +61,7 @@ scenario() {
 	local id=$1 heading=$2 who=$3 tenths servers=1 points=1 r=$runs arg flag="" come=0 n args=()
 	tenths=$(lasting "$4")
 	shift 4
+	[[ -z $only || $only == "$id" ]] || return 0
 	args=("$@")
 	[[ $section != growth && $section != scaling ]] || r=$growth_runs
 	[[ $id != pings ]] || r=1 # it is an average over a minute
@@ -308,16 +310,22 @@ END
 }
 
 main() {
-	local s i total=0 done_=0 last=""
+	local s i n total=0 done_=0 last=""
 	local sections=("$@")
 	[[ ${#sections[@]} -gt 0 ]] || sections=(fanout idle endtoend layer resume growth scaling)
 	for s in "${sections[@]}"; do
-		if [[ -z $(section_titles "$s") ]]; then
-			echo "tables: there is no section $s; there are fanout, idle, endtoend, layer, resume, growth, scaling" >&2
+		section=${s%%-*} only=""
+		[[ $s == "$section" ]] || only=${s#*-}
+		if [[ -z $(section_titles "$section") ]]; then
+			echo "tables: there is no section $section; there are fanout, idle, endtoend, layer, resume, growth, scaling" >&2
 			exit 2
 		fi
-		section=$s
-		"plan_$s"
+		n=${#ids[@]}
+		"plan_$section"
+		if [[ ${#ids[@]} == "$n" ]]; then
+			echo "tables: section $section has no scenario $only; PLAN=1 shows all" >&2
+			exit 2
+		fi
 	done
 	for i in "${!ids[@]}"; do
 		total=$((total + estimates[i]))
