@@ -21,6 +21,7 @@ type table struct {
 	opening bool
 	retry   time.Duration // when to try to open again
 	opened  time.Duration // when what the others say began to come
+	asked   time.Duration // when this process heard its own first question; 0: not yet
 	born    int64         // when the table was made, Unix time in milliseconds
 
 	dirty  map[string]struct{} // own users whose change is yet to be told
@@ -286,9 +287,10 @@ func (t *table) idle() bool {
 // open reports whether the table hears the others.
 func (t *table) open() bool { return t.channel != nil }
 
-// settled reports whether the others had the time to say what they have.
+// settled reports whether the others had the time to say what they have, since
+// the question for it went round.
 func (t *table) settled(now time.Duration) bool {
-	if !t.open() || now < t.opened+settleTime {
+	if t.asked == 0 || now < t.asked+settleTime {
 		return false
 	}
 	for _, h := range t.holders {

@@ -77,12 +77,16 @@ func (p *presences) receive(t *table, m *Message) {
 		p.layer.malformed("presence", 1, err)
 		return
 	}
-	if s.Process == p.layer.process {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h := t.receive(s, p.layer.now()); h != nil {
+	now := p.layer.now()
+	if s.Process == p.layer.process {
+		if s.Ask && t.asked == 0 {
+			t.asked = max(now, 1)
+		}
+		return
+	}
+	if h := t.receive(s, now); h != nil {
 		p.fetch(t, h, s.Process)
 	}
 	if t.answer || len(t.events) > 0 {

@@ -4,16 +4,19 @@
 //	go test -json ./... | tally -add counts    # one line more in the file counts
 //	tally -sum counts                          # "N passed, M failed", exit 1 if M > 0
 //
-// A test that skips counts as failed: nothing here may skip.
+// A test that skips counts as failed: nothing here may skip. Below the output
+// stand the tests that took longest, since the whole has to stay short.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -44,6 +47,8 @@ func main() {
 // event is one line of `go test -json` (go doc test2json).
 type event struct {
 	Action, Package, ImportPath, Test, Output string
+
+	Elapsed float64 // seconds
 }
 
 // counter holds the output of tests that have not ended.
@@ -52,6 +57,7 @@ type counter struct {
 	out            io.Writer
 	pending        map[string]*strings.Builder
 	failedTests    map[string]bool // packages in which a test failed
+	slow           []event         // the ends of tests that took long
 }
 
 func addCounts(file string, in io.Reader, out io.Writer) (failed int, err error) {
@@ -69,6 +75,7 @@ func addCounts(file string, in io.Reader, out io.Writer) (failed int, err error)
 			return 0, err
 		}
 	}
+	c.showSlow()
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return 0, err
@@ -96,6 +103,9 @@ func (c *counter) take(line string) {
 		if e.Test != "" {
 			c.passed++
 		}
+		if e.Test != "" && e.Elapsed >= slowTest {
+			c.slow = append(c.slow, e)
+		}
 	case "fail":
 		c.fail(key, e)
 	case "skip":
@@ -103,6 +113,20 @@ func (c *counter) take(line string) {
 			c.fail(key, e)
 			fmt.Fprintf(c.out, "%s %s was skipped, which counts as a failure\n", e.Package, e.Test)
 		}
+	}
+}
+
+const (
+	slowTest  = 5 // seconds
+	slowShown = 12
+)
+
+// showSlow shows which tests took longest. A parallel test's time has that in it
+// for which it was held up.
+func (c *counter) showSlow() {
+	slices.SortFunc(c.slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range c.slow[:min(len(c.slow), slowShown)] {
+		fmt.Fprintf(c.out, "slow: %6.1f s %s %s\n", e.Elapsed, e.Package, e.Test)
 	}
 }
 

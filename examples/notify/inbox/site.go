@@ -132,15 +132,7 @@ func (s *Site) login(w http.ResponseWriter, r *http.Request) {
 // logout ends the session, and then the sockets that were opened with it, on
 // whichever node they are.
 func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
-	u, err := s.users.Authenticate(r)
-	if err == nil {
-		err = s.sessions.Destroy(r.Context())
-	}
-	if err == nil && u.Session != "" {
-		kick := router.Kick{Session: u.Session, Code: consumer.StatusUnauthorized, Reason: "logged out"}
-		_, err = kick.Do(r.Context(), s.layer)
-	}
-	if err != nil {
+	if err := s.users.End(r, s.layer); err != nil {
 		http.Error(w, "you may still be logged in; try again", http.StatusServiceUnavailable)
 		return
 	}

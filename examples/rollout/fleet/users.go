@@ -13,7 +13,6 @@ import (
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/job"
 	"github.com/tideway-go/tideway/layer"
-	"github.com/tideway-go/tideway/router"
 )
 
 // Role is what a user may do.
@@ -129,15 +128,7 @@ func local(next string) string {
 // logout ends the session, and then the sockets that were opened with it, on
 // whichever node they are.
 func (s *Site) logout(w http.ResponseWriter, r *http.Request) {
-	u, err := s.users.Authenticate(r)
-	if err == nil {
-		err = s.sessions.Destroy(r.Context())
-	}
-	if err == nil && u.Session != "" {
-		kick := router.Kick{Session: u.Session, Code: consumer.StatusUnauthorized, Reason: "logged out"}
-		_, err = kick.Do(r.Context(), s.layer)
-	}
-	if err != nil {
+	if err := s.users.End(r, s.layer); err != nil {
 		http.Error(w, "you may still be logged in; try again", http.StatusServiceUnavailable)
 		return
 	}

@@ -28,5 +28,6 @@
 // keep socket and pages together.
 //
 // Another user's data is dropped when somebody logs in over it; an anonymous
-// visitor's is kept. Logout deletes the session.
+// visitor's is kept. Logout deletes the session; a page's handler calls
+// [Sessions.End], which closes the sockets of that session, too.
 package session

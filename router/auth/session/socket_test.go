@@ -60,7 +60,7 @@ func overTheSocket(t *testing.T, manager *scs.SessionManager, middleware bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := serve(t, users)
+	h, _ := serve(t, users)
 	if middleware {
 		h = manager.LoadAndSave(h)
 	}
@@ -84,7 +84,7 @@ func overTheSocket(t *testing.T, manager *scs.SessionManager, middleware bool) {
 	}
 }
 
-func serve(t *testing.T, users *session.Sessions) http.Handler {
+func serve(t *testing.T, users *session.Sessions) (http.Handler, *layer.Layer) {
 	t.Helper()
 	l, err := layer.New(membus.New(), nil)
 	if err != nil {
@@ -102,7 +102,7 @@ func serve(t *testing.T, users *session.Sessions) http.Handler {
 			t.Error(err)
 		}
 	})
-	return r
+	return r, l
 }
 
 func ask(t *testing.T, c *consumertest.Client, m command, want string) {
