@@ -95,7 +95,7 @@ type join struct {
 	kept   []*layer.Message
 	bytes  int
 	missed layer.Position // the newest one that was not kept; zero when all are
-	again  bool           // read again: something may have been lost on the way
+	again  bool           // read again: something may have come before the join, or been lost on the way
 
 	// catchUp says that the connection has joined before, and has the messages up
 	// to from.
@@ -144,7 +144,7 @@ func (c *Conn) forgetJoin(group string) {
 
 // joined goes on with the join of a group of which the connection is a member now:
 // in an ordinary group the client is told, and live messages flow. Mu is held.
-func (c *Conn) joined(group string, from layer.Position) {
+func (c *Conn) joined(group string, from, since layer.Position) {
 	if c.flow == nil {
 		return
 	}
@@ -154,6 +154,7 @@ func (c *Conn) joined(group string, from layer.Position) {
 	case j == nil || !j.awaits:
 	case j.durable:
 		j.awaits, j.began = false, from
+		j.again = j.again || since != from
 		f.queue = append(f.queue, j)
 		if c.accepted {
 			c.replayOn()

@@ -2,12 +2,17 @@ package consumer_test
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/client"
+	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
 	"github.com/tideway-go/tideway/router"
 )
@@ -47,6 +52,60 @@ func TestNewcomerGetsWhatFollowsItsJoin(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// What a newcomer gets begins at the place that it is told, though messages come
+// while it joins: the first one is the first behind that place.
+func TestNewcomerMissesNothingBehindItsPlace(t *testing.T) {
+	s := watch(t)
+	s.publish("job.1", 0, 0)
+	s.dial("/job.1/", client.Resume{}).joined(client.Joined{Group: "job.1", Outcome: "live"})
+	var stop atomic.Bool
+	var talk sync.WaitGroup
+	places := make([]layer.Position, 1) // behind each line
+	talk.Go(func() {
+		for n := 1; !stop.Load(); n++ {
+			r, err := s.layer.Publish(t.Context(), "job.1", line{n}, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			places = append(places, r.Position)
+			time.Sleep(50 * time.Microsecond) // or what is kept is older than a handshake takes
+		}
+	})
+	defer talk.Wait()
+	defer stop.Store(true)
+	type start struct {
+		at    layer.Position
+		first line
+	}
+	var starts []start
+	for range 200 {
+		p := s.dial("/job.1/", client.Resume{})
+		e := p.next()
+		if e.Joined == nil || e.Joined.Outcome != "live" {
+			t.Fatalf("got %s, want joined", show(e))
+		}
+		at, err := consumer.OpenCursor(t.Context(), s.layer, "job.1", e.Joined.At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := start{at: at}
+		if e = p.next(); json.Unmarshal(e.Data, &c.first) != nil {
+			t.Fatalf("got %s, want a line", show(e))
+		}
+		starts = append(starts, c)
+		p.Vanish()
+	}
+	stop.Store(true)
+	talk.Wait()
+	for _, c := range starts {
+		want := slices.IndexFunc(places, func(p layer.Position) bool { return !p.IsZero() && !c.at.Reaches(p) })
+		if c.first.N != want {
+			t.Errorf("the first line behind %v is %d, want %d", c.at, c.first.N, want)
 		}
 	}
 }

@@ -80,7 +80,8 @@ func (c *Conn) enter(ctx context.Context, group string, opts *JoinOptions) error
 
 // take makes the connection a member of a group. Where a durable group stands it
 // asks before the first message is held back, or else before anybody can count on
-// the join: so none that is held back later counts as one that the client has.
+// the join: so none that is held back later counts as one that the client has. If
+// the group has moved on by then, what came between is read from the store.
 func (c *Conn) take(ctx context.Context, ch *layer.Channel, group string, guest bool, opts *JoinOptions) error {
 	from, known := c.setup.Layer.Seen(group)
 	number, err := c.book(group, guest, opts)
@@ -88,15 +89,17 @@ func (c *Conn) take(ctx context.Context, ch *layer.Channel, group string, guest 
 		return err
 	}
 	err = ch.Join(ctx, group)
+	since, _ := c.setup.Layer.Seen(group)
 	if !known {
-		from, _ = c.setup.Layer.Seen(group)
+		from = since
 	}
-	return c.afterEnd(c.took(ctx, ch, group, number, from, err))
+	return c.afterEnd(c.took(ctx, ch, group, number, from, since, err))
 }
 
-// took ends a join of the layer: the connection gets what is behind from, which is
-// the zero Position where that is not known, or err is why not.
-func (c *Conn) took(ctx context.Context, ch *layer.Channel, group string, number uint32, from layer.Position, err error) error {
+// took ends a join of the layer: what the connection gets begins behind from, and
+// what comes by itself behind since; either is the zero Position where that is not
+// known. Or err is why it is no member.
+func (c *Conn) took(ctx context.Context, ch *layer.Channel, group string, number uint32, from, since layer.Position, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.placeOf(group)
@@ -109,7 +112,7 @@ func (c *Conn) took(ctx context.Context, ch *layer.Channel, group string, number
 	case err == nil:
 		p.joining--
 		p.in = true
-		c.joined(group, from)
+		c.joined(group, from, since)
 	default:
 		if p.joining--; p.joining == 0 && !p.in {
 			c.vacate(group)
