@@ -96,6 +96,7 @@ func (s *stranger) closeCode() (int, string) {
 // Each stranger ends as the limits say, and whoever else is in the room notices
 // nothing.
 func TestStrangers(t *testing.T) {
+	t.Parallel() // most of it waits
 	d := startDemo(t)
 	honest := dial(t, d.room("lobby"))
 	n := 0

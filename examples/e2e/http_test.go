@@ -70,6 +70,7 @@ func (k *keeping) publish(lines int) (at string) {
 // says. The server is killed under it and comes back a little later, and nginx
 // answers 502 meanwhile: the page has every line once, in order.
 func TestEventSourceThroughNGINX(t *testing.T) {
+	t.Parallel() // most of it waits
 	k := startKeeping(t)
 	n := startNGINX(t, k.addr, "")
 	at := k.publish(1)

@@ -165,6 +165,7 @@ func (w *window) complete(l *layer.Layer, user string) {
 // restarted and killed, and that is offline for a while has everything, in order
 // and once, each time, while a script goes on publishing.
 func TestInboxMissesNothing(t *testing.T) {
+	t.Parallel() // most of it waits
 	broker := freeAddr(t)
 	startNATS(t, broker, t.TempDir())
 	s := startInbox(t, broker)
