@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/tideway-go/tideway/examples/pages"
 	"github.com/tideway-go/tideway/router/clientjs"
 )
 
@@ -13,10 +14,6 @@ import (
 var startFiles embed.FS
 
 var startTemplate = template.Must(template.ParseFS(startFiles, "start.html"))
-
-// startPolicy lets the page load and open only what this server has.
-const startPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // startPage serves the page at the demo's root, which shows what there is, and how
 // to push into it. What it needs is beside it.
@@ -32,12 +29,5 @@ func startPage(g *greeting) http.Handler {
 	})
 	mux.Handle("GET /start/", http.StripPrefix("/start/", http.FileServerFS(assets)))
 	mux.Handle("GET /start/tideway/", http.StripPrefix("/start/tideway/", clientjs.Handler()))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", startPolicy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
-		mux.ServeHTTP(w, r)
-	})
+	return pages.Strict(mux)
 }

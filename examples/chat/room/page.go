@@ -6,13 +6,14 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/tideway-go/tideway/examples/pages"
 	"github.com/tideway-go/tideway/examples/terminal"
 )
 
 //go:embed page page.html
 var files embed.FS
 
-var page = template.Must(template.ParseFS(files, "page.html"))
+var html = template.Must(template.ParseFS(files, "page.html"))
 
 // Page serves the chat's page at "/", and its style, scripts and icon beside it.
 // The page shows commands for terminals, those of package terminal if they are
@@ -30,22 +31,8 @@ func Page(commands []terminal.Command) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = page.Execute(w, commands) // fails when the client has gone
+		_ = html.Execute(w, commands) // fails when the client has gone
 	})
 	mux.Handle("GET /", http.FileServerFS(assets))
-	return withPolicy(mux)
-}
-
-// policy lets the page load and open only what this server has.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-func withPolicy(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
-		w.Header().Set("Cache-Control", "no-cache")
-		h.ServeHTTP(w, r)
-	})
+	return pages.Strict(mux)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tideway-go/tideway/examples/pages"
 	"github.com/tideway-go/tideway/examples/terminal"
 )
 
@@ -39,22 +40,9 @@ type line struct {
 //go:embed page page.html
 var files embed.FS
 
-var page = template.Must(template.ParseFS(files, "page.html"))
+var html = template.Must(template.ParseFS(files, "page.html"))
 
-// policy lets the page load and open only what this server has.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-func show(w http.ResponseWriter, status int, v view) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	w.WriteHeader(status)
-	_ = page.Execute(w, v) // fails when the client has gone
-}
+func show(w http.ResponseWriter, status int, v view) { pages.Show(w, status, html, v) }
 
 // assets serves the page's style, script and icon.
 func assets() http.Handler {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tideway-go/tideway/consumer/job"
+	"github.com/tideway-go/tideway/examples/pages"
 	"github.com/tideway-go/tideway/examples/rollout/gameserver"
 )
 
@@ -146,25 +147,12 @@ func address(id string) string { return Path + "r/" + id + "/" }
 //go:embed page page.html
 var files embed.FS
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
+var html = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"asset": asset,
 	"clock": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 }).ParseFS(files, "page.html"))
 
-// policy lets the page load and open only what this server has.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-func show(w http.ResponseWriter, status int, v view) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	w.WriteHeader(status)
-	_ = page.Execute(w, v) // fails when the client has gone
-}
+func show(w http.ResponseWriter, status int, v view) { pages.Show(w, status, html, v) }
 
 // tags are the hashes of the page's style, script and icon.
 var tags = sync.OnceValue(func() map[string]string {
