@@ -35,6 +35,7 @@ const (
 	macSize    = 16 // of HMAC-SHA256, truncated (RFC 2104, section 5)
 	keyRetry   = time.Minute
 	keyTimeout = 10 * time.Second
+	keyTries   = 3 // to set keys, of which the network may not say whether it has them
 )
 
 // signingKey signs for a while, and verifies for as long again.
@@ -208,7 +209,7 @@ type sharedKeys struct {
 // loadKeys takes over the network's keys, after it put a new one in front where
 // there is none, or where the newest has signed for long enough.
 func (l *Layer) loadKeys(ctx context.Context) error {
-	for {
+	for try := 1; ; try++ {
 		raw, revision, err := l.link.State(ctx, keyState)
 		if err != nil {
 			return err
@@ -230,8 +231,9 @@ func (l *Layer) loadKeys(ctx context.Context) error {
 		if raw, err = json.Marshal(s); err != nil {
 			return err
 		}
-		if _, err := l.link.SetState(ctx, keyState, raw, revision, 0); err != nil {
+		// Whoever set it, it is read again; so it is when nobody knows whether it was set.
+		if _, err := l.link.SetState(ctx, keyState, raw, revision, 0); err != nil && try == keyTries {
 			return err
-		} // whoever set it, it is read again
+		}
 	}
 }
