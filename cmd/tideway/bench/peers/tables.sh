@@ -140,7 +140,7 @@ plan_layer() {
 	scenario durable 'Durable GroupSend, stored, acknowledged and delivered' alone 40 layer --durable
 	scenario durable3 'The same on a cluster of three' alone 40 layer --durable --nodes 3
 	scenario queue 'A durable queue: put in, take, acknowledge' alone 40 queue
-	scenario queue3 'The same on a cluster of three' alone 40 queue --nodes 3
+	scenario queue3 'The same queue on a cluster of three' alone 40 queue --nodes 3
 }
 
 plan_resume() {
