@@ -1,11 +1,13 @@
 package layer
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -176,6 +178,51 @@ func FuzzPresence(f *testing.F) {
 		tab.expire(mostLease + 1)
 		if len(tab.users) != 0 || tab.count() != (MemberCount{}) {
 			t.Errorf("after the lease there are %v", tab.names())
+		}
+	})
+}
+
+// lateWire delivers what is published after a while.
+type lateWire struct {
+	direct
+	delay time.Duration
+}
+
+func (w *lateWire) Attach(ctx context.Context, process string, r Receiver) (Link, error) {
+	_, err := w.direct.Attach(ctx, process, r)
+	return w, err
+}
+
+func (w *lateWire) Publish(_ context.Context, group string, p *Packet) error {
+	in := []Inbound{{Subscription: Subscription{Group: group}, Packet: *p}}
+	time.AfterFunc(w.delay, func() { w.to.Deliver(in) })
+	return nil
+}
+
+// A table answers for all processes half a second after its question went round,
+// however late that was.
+func TestPresenceAnswersWhenItHasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := New(&lateWire{delay: 3 * time.Second}, &Options{Presence: []Presence{{Pattern: "room"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close(t.Context())
+		c, err := l.NewChannel(t.Context())
+		if err == nil {
+			err = l.GroupAdd(t.Context(), "room", c.Name())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		knows := func() bool { return l.presence.look("room", func(*table) {}) }
+		time.Sleep(gatherTime + 3*time.Second) // its question is on its way, and has nearly come
+		if knows() {
+			t.Error("the table answers for all before anybody was asked")
+		}
+		time.Sleep(settleTime + time.Second)
+		if !knows() {
+			t.Error("the table does not answer though all were asked")
 		}
 	})
 }
