@@ -23,6 +23,7 @@ const (
 // attend has the handler do the work, while it keeps the message and listens for
 // the job's end, and then writes down how the attempt ended.
 func (w *worker) attend(ctx context.Context, d *layer.Delivery, r *Run, h Handler) {
+	defer r.acquit()
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.cancel = cancel

@@ -56,7 +56,7 @@ func NewRemote(l *layer.Layer, opts *RemoteOptions) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Remote{w: worker{l, work}, lease: o.Lease, ends: map[*Run]context.CancelCauseFunc{}}, nil
+	return &Remote{w: worker{l: l, o: work}, lease: o.Lease, ends: map[*Run]context.CancelCauseFunc{}}, nil
 }
 
 // Assignment is an attempt that a worker elsewhere is to make.
@@ -232,7 +232,8 @@ func (m *Remote) Report(ctx context.Context, id, token string, p Report) (Status
 	if err != nil {
 		return j.status, err
 	}
-	r := &Run{journal: j, spec: s.Submission, attempt: s.Attempt, cancel: func(error) {}, pace: map[string]*pace{}, result: p.Result}
+	r := newRun(j)
+	r.result = p.Result
 	if len(events) == 0 && time.Since(s.Last) > m.lease/4 {
 		events = []Event{{Event: Alive}}
 	}

@@ -18,11 +18,20 @@ type Run struct {
 	spec    Submission
 	attempt int
 	cancel  context.CancelCauseFunc
+	acquit  func() // the attempt is over or has got on: other suspects may be at work
 
 	mu     sync.Mutex // guards what follows
 	result json.RawMessage
 	pace   map[string]*pace // of progress, by target
 	heard  time.Time        // the newest event of the attempt
+}
+
+// newRun returns the attempt that is under way in the journal.
+func newRun(j *journal) *Run {
+	return &Run{
+		journal: j, spec: j.status.Submission, attempt: j.status.Attempt, cancel: func(error) {}, acquit: func() {},
+		pace: map[string]*pace{}, heard: time.Now(),
+	}
 }
 
 // pace is when a progress was written last, and what waits to be.
@@ -177,6 +186,9 @@ func (r *Run) writeNow(ctx context.Context, e Event) error {
 	switch {
 	case err == nil:
 		r.hear()
+		if e.Event == Checkpoint || e.Event == Targeted && e.State != StateRunning {
+			r.acquit()
+		}
 	case errors.Is(err, errLeftOut):
 		return nil
 	case errors.Is(err, ErrStale):

@@ -65,6 +65,7 @@ type Status struct {
 	index       map[string]int             // of targets in Progress
 	open        bool                       // the newest attempt may write
 	tries       int                        // attempts since the job last got on
+	deaths      int                        // of these, how many ended without a word
 	own         bool                       // Done and Total were said by the job
 	due         time.Time                  // when the next attempt may begin
 	ticket      int                        // of the message in the queue that counts
@@ -111,6 +112,7 @@ func (s *Status) apply(e Event) bool {
 	case Queued:
 		s.queue(e)
 	case Started:
+		s.deaths = s.died()
 		s.Attempt, s.Worker, s.State, s.open = e.Attempt, e.Worker, StateRunning, true
 		s.tries++
 		s.token, s.delivery = e.Token, max(e.Delivery, s.delivery)
@@ -121,7 +123,7 @@ func (s *Status) apply(e Event) bool {
 		s.progress(e)
 	case Checkpoint:
 		s.checkpoints[e.Target] = e.Value
-		s.tries = 0
+		s.tries, s.deaths = 0, 0
 	case Targeted:
 		s.target(e)
 	case Retrying:
@@ -131,6 +133,7 @@ func (s *Status) apply(e Event) bool {
 		s.State, s.open = s.rest(), false
 		s.tries = max(s.tries-1, 0)
 	case Requeued:
+		s.deaths = s.died()
 		s.State, s.open, s.ticket = s.rest(), false, e.Ticket
 		s.delivery = 0
 	case Cancelling:
@@ -142,6 +145,19 @@ func (s *Status) apply(e Event) bool {
 	}
 	return true
 }
+
+// died is how many attempts since the job last got on ended without a word, one
+// that is open among them.
+func (s *Status) died() int {
+	if s.open {
+		return s.deaths + 1
+	}
+	return s.deaths
+}
+
+// suspect reports whether the job may be what kills its workers. To be asked by
+// who has its message, when no attempt is under way.
+func (s *Status) suspect() bool { return s.died() >= suspectAfter }
 
 // rest is the state of a job without an attempt: one that is being cancelled
 // stays so, and the next who has it ends it.
@@ -231,7 +247,7 @@ func (s *Status) target(e Event) {
 		return
 	}
 	t.Ended = e.At
-	s.tries = 0
+	s.tries, s.deaths = 0, 0
 	if !s.own {
 		s.Done++
 	}

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +94,10 @@ func (o *WorkOptions) resolve() (WorkOptions, error) {
 type worker struct {
 	l *layer.Layer
 	o WorkOptions
+
+	// suspect has room for one suspect job that is at work. It is nil where the
+	// work is done elsewhere and cannot harm this process.
+	suspect chan struct{}
 }
 
 // Work takes jobs of the given kinds and has the handlers do them, until ctx
@@ -120,7 +123,7 @@ func Work(ctx context.Context, l *layer.Layer, handlers map[string]Handler, opts
 			return fmt.Errorf("job: the handler of the kind %q is nil", kind)
 		}
 	}
-	w := &worker{l, o}
+	w := &worker{l, o, make(chan struct{}, 1)}
 	taking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	running, end := w.running(ctx)
@@ -201,71 +204,6 @@ func (w *worker) serve(ctx context.Context, d *layer.Delivery, h Handler) {
 		return // nothing was to be done
 	}
 	w.attend(ctx, d, r, h)
-}
-
-// begin makes the message an attempt. It returns nil without an error when there
-// is nothing to do: the job has ended, or ends here.
-func (w *worker) begin(ctx context.Context, d *layer.Delivery, token string) (*Run, error) {
-	var t ticket
-	if d.Type != t.MessageType() || d.Decode(&t) != nil || CheckID(t.ID) != nil || queueOf(t.Kind) != d.Queue {
-		return nil, d.Bury(ctx, fmt.Sprintf("job: a message of type %.60q that is no job of this kind", d.Type))
-	}
-	j := newJournal(w.l, t.ID)
-	if err := j.catchUp(ctx); err != nil {
-		return nil, err
-	}
-	if j.status.State == "" { // whoever submitted it died before he wrote it down
-		if err := j.create(ctx, &t.Submission); err != nil {
-			return nil, err
-		}
-	}
-	if j.status.Attempt == 0 && !j.status.State.Terminal() {
-		enter(ctx, w.l, &j.status)
-	}
-	var verdict Event
-	err := j.write(ctx, func(s *Status) (Event, error) {
-		if !s.State.Terminal() && t.Ticket == s.ticket && d.Attempt < s.delivery {
-			return verdict, ErrStale // the message had lain here while others got it
-		}
-		verdict = s.next(t.Ticket, w.o.Name, token)
-		verdict.Delivery = d.Attempt
-		if verdict.Event == "" {
-			return verdict, errExists
-		}
-		return verdict, nil
-	})
-	switch {
-	case errors.Is(err, errExists) && j.status.State == StateDead:
-		return nil, d.Bury(ctx, j.status.Error)
-	case errors.Is(err, errExists):
-		return nil, d.Ack(ctx)
-	case errors.Is(err, ErrStale):
-		return nil, nil // the message is another's
-	case err != nil:
-		return nil, err
-	case verdict.Event == Ended:
-		enter(ctx, w.l, &j.status)
-		return nil, w.settle(ctx, d, verdict)
-	}
-	return &Run{
-		journal: j, spec: j.status.Submission, attempt: j.status.Attempt, cancel: func(error) {},
-		pace: map[string]*pace{}, heard: time.Now(),
-	}, nil
-}
-
-// next is what has to be written when a worker has got the job: that an attempt
-// begins, or that the job has ended, or nothing (no name).
-func (s *Status) next(ticket int, worker, token string) Event {
-	switch {
-	case s.State.Terminal() || ticket < s.ticket:
-		return Event{}
-	case s.State == StateCancelling:
-		return Event{Event: Ended, State: StateCancelled, By: s.CancelledBy}
-	case s.tries >= s.Attempts:
-		reason := cmp.Or(s.Error, "no worker came to its end: it died, hung or lost the network")
-		return Event{Event: Ended, State: StateDead, Error: clip(fmt.Sprintf("%d attempts did not get on; the last: %s", s.tries, reason), maxText)}
-	}
-	return Event{Event: Started, Attempt: s.Attempt + 1, Worker: worker, Token: token}
 }
 
 // timeout returns the bound of an attempt, 0 for the worker's.
