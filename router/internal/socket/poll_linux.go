@@ -4,6 +4,7 @@ package socket
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 )
@@ -83,10 +84,15 @@ func (p *poller) start() {
 	go p.run(conn)
 }
 
+// wakeBatch is how many connections are woken before others get their turn. When
+// thousands send or end at once, those who are woken run first, so that whoever
+// has to deliver a message waits for some of them, and not for all.
+const wakeBatch = 32
+
 // run wakes whom the kernel names, until close.
 func (p *poller) run(conn syscall.RawConn) {
 	defer close(p.ended)
-	events := make([]syscall.EpollEvent, 256)
+	events := make([]syscall.EpollEvent, wakeBatch)
 	for {
 		n := 0
 		err := conn.Read(func(fd uintptr) bool {
@@ -104,6 +110,9 @@ func (p *poller) run(conn syscall.RawConn) {
 			if w := p.find(int(ev.Fd)); w != nil {
 				w.wake()
 			}
+		}
+		if n == len(events) {
+			runtime.Gosched()
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,12 @@ func newPolled(t testing.TB, o Options) *server {
 // newPolledAfter is newPolled whose sockets are polled when first has returned.
 func newPolledAfter(t testing.TB, o Options, first func(*Socket)) *server {
 	t.Helper()
+	return newPolledFor(t, o, first, func(s *Socket, f consumer.Frame) { s.Send(context.Background(), consumer.Prepare(f)) })
+}
+
+// newPolledFor is newPolledAfter that does something else with messages.
+func newPolledFor(t testing.TB, o Options, first func(*Socket), got func(*Socket, consumer.Frame)) *server {
+	t.Helper()
 	o.Polling = true
 	e, err := NewEngine(&o)
 	if err != nil {
@@ -71,7 +78,7 @@ func newPolledAfter(t testing.TB, o Options, first func(*Socket)) *server {
 			return
 		}
 		s.sockets <- sock
-		ev := &events{s: sock, ended: s.ended, got: func(f consumer.Frame) { sock.Send(context.Background(), consumer.Prepare(f)) }}
+		ev := &events{s: sock, ended: s.ended, got: func(f consumer.Frame) { got(sock, f) }}
 		go func() {
 			first(sock)
 			ev.run()
@@ -84,6 +91,36 @@ func newPolledAfter(t testing.TB, o Options, first func(*Socket)) *server {
 		until(t, "all sockets are released", func() bool { return e.Len() == 0 })
 	})
 	return s
+}
+
+// Of hundreds whose messages come at once, some are read before the others are
+// woken: whoever else wants to run need not wait for all.
+func TestPollWakesInBatches(t *testing.T) {
+	const n = 300
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var most, got atomic.Int64
+	s := newPolledFor(t, Options{PingInterval: -1}, func(*Socket) {}, func(*Socket, consumer.Frame) {
+		most.Store(max(most.Load(), int64(runtime.NumGoroutine())))
+		got.Add(1)
+	})
+	s.http.Config.SetKeepAlivesEnabled(false)
+	warm := dial(t, s)
+	warm.send(text("x"))
+	until(t, "the poller works", func() bool { return got.Load() == 1 })
+	few := runtime.NumGoroutine() + 5
+	clients := make([]*client, n)
+	for i := range clients {
+		clients[i] = dial(t, s)
+	}
+	until(t, "idle connections have no goroutine", func() bool { return runtime.NumGoroutine() <= few })
+	most.Store(0)
+	for _, cl := range clients {
+		cl.send(text("x"))
+	}
+	until(t, "all are read", func() bool { return got.Load() == n+1 })
+	if most := int(most.Load()); most > few+2*wakeBatch {
+		t.Errorf("%d goroutines at the same time, want %d at most", most, few+2*wakeBatch)
+	}
 }
 
 // Hundreds of idle connections share one goroutine; each one answers, to
