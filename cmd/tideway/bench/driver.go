@@ -8,19 +8,48 @@ import (
 	"time"
 )
 
-// drive has a driver open connections to one server, and keep them.
+// drive has a driver open connections, and keep them. With none, it breaks those
+// that it has.
 type drive struct {
-	URL     string        `json:"url"`
-	Clients int           `json:"clients"`
-	Groups  int           `json:"groups"`
-	Dialers int           `json:"dialers"`
-	Nap     time.Duration `json:"nap"`
+	visit
+	Clients int `json:"clients"`
+}
+
+// visit says where connections go, and how.
+type visit struct {
+	URLs     []string      `json:"urls"` // of servers, over which the members of each group are spread
+	Header   []string      `json:"header,omitempty"`
+	Stranger bool          `json:"stranger,omitempty"` // the servers may be elsewhere
+	Deflate  bool          `json:"deflate,omitempty"`
+	Hello    string        `json:"hello,omitempty"`
+	Replies  int           `json:"replies,omitempty"`
+	First    int           `json:"first,omitempty"` // the number of the first group
+	Groups   int           `json:"groups"`
+	Dialers  int           `json:"dialers"`
+	Nap      time.Duration `json:"nap"`
+}
+
+// options resolves the servers.
+func (v *visit) options(ctx context.Context) (fleetOptions, error) {
+	o := fleetOptions{base: v.First, groups: v.Groups, dialers: v.Dialers, nap: v.Nap, hello: v.Hello, replies: v.Replies}
+	for _, url := range v.URLs {
+		t, err := parseTarget(ctx, url, v.Header, v.Stranger)
+		if err != nil {
+			return o, err
+		}
+		if v.Deflate {
+			t.header += deflateOffer
+		}
+		o.targets = append(o.targets, t)
+	}
+	return o, nil
 }
 
 // driven is what opening them took.
 type driven struct {
 	Elapsed   time.Duration `json:"elapsed"`
 	Handshake Histogram     `json:"handshake"`
+	Refused   int64         `json:"refused"`
 }
 
 // gather has a driver wait for what so many messages deliver to its clients, and
@@ -46,21 +75,29 @@ type driver struct {
 }
 
 func (d *driver) drive(ctx context.Context, o drive) (*driven, error) {
-	t, err := parseTarget(ctx, o.URL, nil, false)
+	if d.fleet != nil {
+		d.fleet.close()
+		d.fleet = nil
+	}
+	if o.Clients == 0 {
+		return &driven{}, nil
+	}
+	o.Groups = min(o.Groups, o.Clients)
+	opts, err := o.options(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.fleet, err = newFleet(o.Clients, fleetOptions{
-		targets: []*target{t}, groups: min(o.Groups, o.Clients), dialers: o.Dialers, nap: o.Nap,
-	})
-	if err != nil {
+	if d.fleet, err = newFleet(o.Clients, opts); err != nil {
 		return nil, err
 	}
 	opened, err := d.fleet.dial(ctx, 0, o.Clients, 0)
+	if err == nil {
+		err = d.fleet.greeted(ctx, o.Clients)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &driven{opened.elapsed, opened.handshake}, nil
+	return &driven{opened.elapsed, opened.handshake, opened.refused}, nil
 }
 
 func (d *driver) gather(ctx context.Context, o gather) (*gathered, error) {

@@ -13,9 +13,8 @@ import (
 // fleetOptions describe the connections of a load client.
 type fleetOptions struct {
 	targets []*target // servers, over which the members of each group are spread
-	groups  int       // client i is in group i mod groups
-	staying int       // unless it is 0, so many are, and the others in groups of their own
-	apart   int       // the number of those groups, to which nobody sends
+	base    int       // the number of the first group
+	groups  int       // client i is in the group base + i mod groups
 	silent  int       // the last of them never read
 	dialers int       // handshakes at the same time
 	nap     time.Duration
@@ -59,12 +58,7 @@ func newFleet(n int, opts fleetOptions) (*fleet, error) {
 }
 
 // group returns the group of a client.
-func (f *fleet) group(i int) int {
-	if n := f.opts.staying; n > 0 && i >= n {
-		return f.opts.groups + (i-n)%f.opts.apart
-	}
-	return i % f.opts.groups
-}
+func (f *fleet) group(i int) int { return f.opts.base + i%f.opts.groups }
 
 // target returns the server of a client: each group has members on all.
 func (f *fleet) target(i int) *target {
@@ -74,9 +68,6 @@ func (f *fleet) target(i int) *target {
 // readers returns how many clients of a group read.
 func (f *fleet) readers(group int) int {
 	n := len(f.clients) - f.opts.silent
-	if f.opts.staying > 0 {
-		n = f.opts.staying
-	}
 	return (n - group + f.opts.groups - 1) / f.opts.groups
 }
 
@@ -147,7 +138,7 @@ func (f *fleet) dial(ctx context.Context, from, to, rate int) (*dialed, error) {
 // open opens connection i, as often as the server asks to try again.
 func (f *fleet) open(ctx context.Context, i int, refused *atomic.Int64) error {
 	for {
-		c := &client{index: i, target: f.target(i), silent: i >= len(f.clients)-f.opts.silent, stayed: i < f.opts.staying}
+		c := &client{index: i, target: f.target(i), silent: i >= len(f.clients)-f.opts.silent}
 		err := f.poller.dial(ctx, c, c.target.request(f.group(i)))
 		var r *refusal
 		if errors.As(err, &r) && r.again() && ctx.Err() == nil {
@@ -218,6 +209,16 @@ func (f *fleet) connect(ctx context.Context) error {
 	return f.greeted(ctx, len(f.clients))
 }
 
+// lose breaks all connections, without a word.
+func (f *fleet) lose() {
+	for i, c := range f.clients {
+		if c != nil {
+			f.sink.leave(c)
+			f.clients[i] = nil
+		}
+	}
+}
+
 // arrived waits until so many messages have arrived, or none has for quiet.
 func (f *fleet) arrived(ctx context.Context, want int64, quiet time.Duration) {
 	last, since := int64(-1), time.Now()
@@ -235,11 +236,7 @@ func (f *fleet) arrived(ctx context.Context, want int64, quiet time.Duration) {
 
 // close ends all connections, without a word.
 func (f *fleet) close() {
-	for _, c := range f.clients {
-		if c != nil {
-			f.sink.leave(c)
-		}
-	}
+	f.lose()
 	f.poller.close()
 }
 

@@ -26,9 +26,6 @@ func Own(log *slog.Logger) func(context.Context, Site) (Served, Opened, error) {
 			}
 			return &floorServer{f, addr, nil}, Opened{Addr: addr}, nil
 		}
-		if s.Drive {
-			return &driver{}, Opened{}, nil
-		}
 		t := &tideway{log: log}
 		opened, err := t.start(ctx, s)
 		if err != nil {

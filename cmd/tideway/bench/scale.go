@@ -103,8 +103,11 @@ func (sc *scaled) come(ctx context.Context) (err error) {
 	answers, err := sc.ask(func(i int) order {
 		server := sc.stand.servers[i%len(sc.stand.servers)]
 		return order{Drive: &drive{
-			URL: "ws://" + server.opened.Addr + pathRoom, Clients: sc.clients() / len(sc.drivers), Groups: max(p.Groups, 1),
-			Dialers: max(s.Workers/len(sc.drivers), 1), Nap: s.Nap,
+			Clients: sc.clients() / len(sc.drivers),
+			visit: visit{
+				URLs: []string{"ws://" + server.opened.Addr + pathRoom}, Groups: max(p.Groups, 1),
+				Dialers: max(s.Workers/len(sc.drivers), 1), Nap: s.Nap,
+			},
 		}}
 	})
 	if err != nil {

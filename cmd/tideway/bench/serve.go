@@ -24,8 +24,9 @@ type Served interface {
 	Close()
 }
 
-// Serve is the child of a benchmark: it starts a server, carries out the orders
-// that come as lines on in, and answers on out, until in ends or ctx does.
+// Serve is the child of a benchmark: it starts a server, or is a load client,
+// carries out the orders that come as lines on in, and answers on out, until in
+// ends or ctx does.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, start func(context.Context, Site) (Served, Opened, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -122,6 +123,10 @@ const startTimeout = 20 * time.Second
 func (a *agent) start(ctx context.Context, s Site) (*Opened, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	if s.Drive {
+		a.served = &driver{}
+		return &Opened{}, nil
+	}
 	served, opened, err := a.begin(ctx, s)
 	if err != nil {
 		return nil, err

@@ -183,8 +183,6 @@ type Point struct {
 	Nodes   int `json:"nodes,omitempty"`
 	Slow    int `json:"slow,omitempty"`
 	Missed  int `json:"missed,omitempty"`
-
-	staying int // so many clients are apart from the others, see fleetOptions
 }
 
 // points returns what is to be measured, and the name of the axis that has
@@ -196,7 +194,7 @@ func (s *Settings) points() (all []Point, swept string) {
 		}
 		return v[0]
 	}
-	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes), first(s.Slow), first(s.Missed), 0}
+	base := Point{first(s.Clients), first(s.Groups), first(s.Rate), first(s.Size), first(s.Members), first(s.Nodes), first(s.Slow), first(s.Missed)}
 	for _, a := range s.axes() {
 		if len(a.values) < 2 {
 			continue

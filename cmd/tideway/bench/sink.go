@@ -13,7 +13,6 @@ type client struct {
 	target *target
 	wire   wire
 	silent bool // it never reads
-	stayed bool // its latencies are counted apart, see storm
 
 	// Owned by the sink's lock.
 	part    []byte // of a frame that is not whole yet
@@ -40,7 +39,6 @@ type tally struct {
 	closes     map[int]int // close frames, by code
 	latency    Histogram
 	lasts      map[int64]int64 // when the last client so far got a message, by when that was due
-	stayed     Histogram       // of clients that stay while others come and go
 	problem    error           // the first thing that no server may send
 }
 
@@ -53,7 +51,7 @@ type sink struct {
 
 	mu      sync.Mutex // guards all below, and the clients' state; held while bytes are parsed
 	now     tally
-	lastDue int64 // what was due later is not counted as theirs; 0 is no end
+	lastDue int64 // the latency of what was due later is not counted; 0 is no end
 
 	perMessage bool // note when the last client got each message
 }
@@ -74,8 +72,7 @@ func (s *sink) noteLast() {
 	s.perMessage = true
 }
 
-// until ends what counts as latency of the clients that stay: messages that are
-// due later do not.
+// until ends what counts as latency: messages that are due later do not.
 func (s *sink) until(due int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,12 +158,11 @@ func (s *sink) late(c *client, due, now int64) {
 		s.now.disordered++
 	}
 	c.lastDue = due
-	s.now.latency.Add(now - due)
+	if s.lastDue == 0 || due <= s.lastDue {
+		s.now.latency.Add(now - due)
+	}
 	if s.perMessage {
 		s.arrivedLast(due, now)
-	}
-	if c.stayed && (s.lastDue == 0 || due <= s.lastDue) {
-		s.now.stayed.Add(now - due)
 	}
 }
 

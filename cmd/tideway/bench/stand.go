@@ -18,6 +18,8 @@ type stand struct {
 	point    Point
 	servers  []*child // of a cluster; none when a URL names the server
 	outside  *child   // the publisher, if it is a process of its own
+	driver   *child   // of connections beside the fleet's, see storm
+	visit    visit    // of the fleet
 	fleet    *fleet
 }
 
@@ -30,37 +32,28 @@ func setUp(ctx context.Context, s *Settings, p Point, path string) (st *stand, e
 			err = errors.Join(err, st.close())
 		}
 	}()
-	urls, hello, replies := []string{s.URL}, s.Hello, s.Replies
+	st.visit = visit{
+		URLs: []string{s.URL}, Header: s.Header, Stranger: s.Stranger, Deflate: s.Deflate, Hello: s.Hello, Replies: s.Replies,
+		Groups: max(min(p.Groups, p.Clients), 1), Dialers: s.Workers, Nap: s.Nap,
+	}
 	if s.URL == "" {
 		if err := st.serve(ctx); err != nil {
 			return st, err
 		}
-		urls = nil
+		st.visit.URLs = nil
 		for _, c := range st.servers {
-			urls = append(urls, "ws://"+c.opened.Addr+cmp.Or(c.opened.Path, path))
+			st.visit.URLs = append(st.visit.URLs, "ws://"+c.opened.Addr+cmp.Or(c.opened.Path, path))
 		}
-		hello, replies = st.servers[0].opened.Hello, st.servers[0].opened.Replies
+		st.visit.Hello, st.visit.Replies = st.servers[0].opened.Hello, st.servers[0].opened.Replies
 	}
 	if err := st.setUpPublisher(ctx); err != nil {
 		return st, err
 	}
-	opts := fleetOptions{
-		groups: max(min(p.Groups, p.Clients), 1), silent: p.Slow,
-		dialers: s.Workers, nap: s.Nap, hello: hello, replies: replies,
+	opts, err := st.visit.options(ctx)
+	if err != nil {
+		return st, err
 	}
-	for _, url := range urls {
-		t, err := parseTarget(ctx, url, s.Header, s.Stranger)
-		if err != nil {
-			return st, err
-		}
-		if s.Deflate {
-			t.header += deflateOffer
-		}
-		opts.targets = append(opts.targets, t)
-	}
-	if p.staying > 0 {
-		opts.staying, opts.groups, opts.apart = p.staying, 1, opts.groups
-	}
+	opts.silent = p.Slow
 	st.fleet, err = newFleet(p.Clients, opts)
 	return st, err
 }
@@ -85,8 +78,10 @@ func (st *stand) close() error {
 		st.fleet.close()
 	}
 	var errs []error
-	if st.outside != nil {
-		errs = append(errs, st.outside.close())
+	for _, c := range []*child{st.driver, st.outside} {
+		if c != nil {
+			errs = append(errs, c.close())
+		}
 	}
 	return errors.Join(append(errs, closeChildren(st.servers))...)
 }
@@ -104,8 +99,10 @@ func (st *stand) pids() []int {
 // name no process to measure.
 func (st *stand) meter() *meter {
 	var own []int
-	if st.outside != nil {
-		own = []int{st.outside.pid()}
+	for _, c := range []*child{st.driver, st.outside} {
+		if c != nil {
+			own = append(own, c.pid())
+		}
 	}
 	if len(st.pids()) == 0 {
 		return nil

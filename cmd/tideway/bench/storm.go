@@ -10,7 +10,8 @@ import (
 // storm measures what happens when many connections are lost at once and all
 // come back, and what those notice that stayed. They alone get messages: those
 // who return are in other groups, or each of them would make every message
-// dearer, and the figures would tell of the messages.
+// dearer, and the figures would tell of the messages. They are in a process of
+// their own: thousands of handshakes would keep this one from reading.
 func storm(ctx context.Context, s *Settings, p Point) (*sample, error) {
 	return besideFloor(ctx, s, p, storming)
 }
@@ -19,8 +20,9 @@ func storming(ctx context.Context, s *Settings, p Point) (_ *sample, err error) 
 	if s.Staying < 1 {
 		return nil, settingsErrorf("--staying is %d; somebody has to stay", s.Staying)
 	}
-	p.Clients, p.staying = p.Clients+s.Staying, s.Staying
-	st, err := setUp(ctx, s, p, pathRoom)
+	stays := p
+	stays.Clients, stays.Groups = s.Staying, 1
+	st, err := setUp(ctx, s, stays, pathRoom)
 	if err != nil {
 		return nil, err
 	}
@@ -28,19 +30,28 @@ func storming(ctx context.Context, s *Settings, p Point) (_ *sample, err error) 
 	if err := st.fleet.connect(ctx); err != nil {
 		return nil, err
 	}
-	settle(ctx, p.Clients)
+	if st.driver, err = startChild(ctx, nil, Site{Drive: true}, s.Stderr); err != nil {
+		return nil, err
+	}
+	crowd := drive{st.visit, p.Clients}
+	crowd.First, crowd.Groups = 1, max(p.Groups, 1)
+	if _, err := st.drive(crowd); err != nil {
+		return nil, err
+	}
+	settle(ctx, s.Staying+p.Clients)
 	if err := st.warmUp(ctx); err != nil {
 		return nil, err
 	}
-	return st.storm(ctx)
+	return st.storm(ctx, crowd)
 }
 
-// lose breaks all connections but those that stay.
-func (f *fleet) lose() {
-	for i, c := range f.clients[f.opts.staying:] {
-		f.sink.leave(c)
-		f.clients[f.opts.staying+i] = nil
+// drive has the driver open connections, or break those that it has.
+func (st *stand) drive(o drive) (*driven, error) {
+	a, err := st.driver.ask(order{Drive: &o})
+	if err != nil {
+		return nil, err
 	}
+	return a.Driven, nil
 }
 
 // gone waits until the server has noticed that all but n connections have
@@ -61,40 +72,44 @@ func (st *stand) gone(ctx context.Context, n int) error {
 
 // storm streams to those who stay: in peace, while the others are lost, and
 // while they return.
-func (st *stand) storm(ctx context.Context) (*sample, error) {
-	f, window := st.fleet, max(st.settings.Duration/4, minDuration)
+func (st *stand) storm(ctx context.Context, crowd drive) (*sample, error) {
+	window := max(st.settings.Duration/4, minDuration)
 	peace, err := st.others(ctx, func() error { sleep(ctx, st.settings.Duration); return nil })
 	if err != nil {
 		return nil, err
 	}
-	loss, err := st.others(ctx, func() error { f.lose(); sleep(ctx, window); return nil })
+	loss, err := st.others(ctx, func() error {
+		_, err := st.drive(drive{})
+		sleep(ctx, window)
+		return err
+	})
 	if err == nil {
-		err = st.gone(ctx, f.opts.staying)
+		err = st.gone(ctx, st.settings.Staying)
 	}
 	if err != nil {
 		return nil, err
 	}
-	settle(ctx, len(f.clients))
+	settle(ctx, st.settings.Staying+crowd.Clients)
 	m := st.meter()
-	var d *dialed
+	var d *driven
 	meanwhile, err := st.others(ctx, func() (err error) {
-		d, err = f.dial(ctx, f.opts.staying, len(f.clients), 0)
+		d, err = st.drive(crowd)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	out, returned := &sample{latency: &meanwhile.stayed}, len(f.clients)-f.opts.staying
-	out.add("all_back_s", "all back after", "s", d.elapsed.Seconds())
-	out.add("connects_per_s", "connections", "1/s", float64(returned)/d.elapsed.Seconds())
-	if err := out.cost(m, int64(returned), "return"); err != nil {
+	out := &sample{latency: &meanwhile.latency}
+	out.add("all_back_s", "all back after", "s", d.Elapsed.Seconds())
+	out.add("connects_per_s", "connections", "1/s", float64(crowd.Clients)/d.Elapsed.Seconds())
+	if err := out.cost(m, int64(crowd.Clients), "return"); err != nil {
 		return nil, err
 	}
-	out.latencies("handshake", "handshake", &d.handshake)
-	out.latencies("peace", "others' latency before,", &peace.stayed)
-	out.latencies("loss", "others' latency as they are lost,", &loss.stayed)
-	out.latencies("storm", "others' latency as they return,", &meanwhile.stayed)
-	out.add("refused", "told to come later", "", float64(d.refused))
+	out.latencies("handshake", "handshake", &d.Handshake)
+	out.latencies("peace", "others' latency before,", &peace.latency)
+	out.latencies("loss", "others' latency as they are lost,", &loss.latency)
+	out.latencies("storm", "others' latency as they return,", &meanwhile.latency)
+	out.add("refused", "told to come later", "", float64(d.Refused))
 	out.ends(meanwhile, streamed{})
 	return out, nil
 }
