@@ -129,6 +129,8 @@ plan_endtoend() {
 		storm --clients "$(count 5000)" --staying "$(count 500)" --admission -1
 	scenario paced '5,000 return at once, paced by the default admission' alone 20 \
 		storm --clients "$(count 5000)" --staying "$(count 500)"
+	scenario gentle '5,000 return at once, a quarter as fast' alone 20 \
+		storm --clients "$(count 5000)" --staying "$(count 500)" --admission 500
 	scenario idle '10,000 silent connections; brokers included' redis 10 \
 		idle --clients "$(count 10000)"
 }
