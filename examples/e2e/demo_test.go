@@ -201,9 +201,7 @@ func TestFirstCommandOnACleanClone(t *testing.T) {
 		return status == http.StatusOK
 	})
 	program := child(t, d.cmd.Process.Pid)
-	if !strings.Contains(d.output.String(), addr) {
-		t.Errorf("the demo does not print its address %s:\n%s", addr, d.output)
-	}
+	eventually(t, 30*time.Second, "the demo prints its address", func() bool { return strings.Contains(d.output.String(), "http://"+addr+"/") })
 
 	alice := dial(t, d.room("lobby"))
 	command(t, clone, "", "go", "run", "./cmd/tideway", "send", "--nats", "nats://"+nats, "chat.lobby", says("script", "hello").json())
