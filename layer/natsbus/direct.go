@@ -132,6 +132,12 @@ const (
 // that are not known to exist.
 const callQuiet = time.Second
 
+// callRest is the same when all that are known have answered, while the Bus is so
+// young that it may not know all: a command such as `tideway kick` asks right
+// after it has connected, and a process that stood still for a moment then must
+// not be overlooked.
+const callRest = 300 * time.Millisecond
+
 // Call asks one process, or all.
 func (l *link) Call(ctx context.Context, process string, request []byte) ([][]byte, error) {
 	what := "call " + process
@@ -155,8 +161,8 @@ func (l *link) Call(ctx context.Context, process string, request []byte) ([][]by
 	return [][]byte{reply.Data}, nil
 }
 
-// callAll returns when all processes that are known to live have answered, or
-// none did for a while.
+// callAll returns when all processes that live have answered, or none did for a
+// while.
 func (l *link) callAll(ctx context.Context, request []byte) (answers [][]byte, err error) {
 	in := make(chan *nats.Msg, 4096)
 	s, err := l.bus.conn.ChanSubscribe(l.bus.conn.NewInbox(), in)
@@ -170,13 +176,17 @@ func (l *link) callAll(ctx context.Context, request []byte) (answers [][]byte, e
 	}
 	quiet := time.NewTimer(callQuiet)
 	defer quiet.Stop()
-	for len(missing) > 0 {
+	for young := l.bus.young(); len(missing) > 0 || young; {
 		select {
 		case m := <-in:
-			quiet.Reset(callQuiet)
 			if from := m.Header.Get(processHeader); from != "" {
 				delete(missing, from)
 				answers = append(answers, m.Data)
+			}
+			if len(missing) > 0 {
+				quiet.Reset(callQuiet)
+			} else {
+				quiet.Reset(callRest)
 			}
 		case <-quiet.C:
 			return answers, nil

@@ -50,6 +50,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -62,6 +63,7 @@ type Bus struct {
 	opts     Options
 	log      *slog.Logger
 	id       string // names this Bus in heartbeats
+	began    time.Time
 	conn     *nats.Conn
 	server   *embeddedServer // nil unless embedded
 	subjects subjects
@@ -101,6 +103,7 @@ func New(ctx context.Context, opts *Options) (*Bus, error) {
 		opts:     o,
 		log:      o.Logger,
 		id:       rand.Text(),
+		began:    time.Now(),
 		subjects: subjects{prefix: o.Prefix},
 		events:   make(chan connEvent, 64),
 		quit:     make(chan struct{}),

@@ -207,6 +207,13 @@ func (b *Bus) processes() map[string]bool {
 	return all
 }
 
+// young reports whether there may be processes of which this one has not heard
+// yet: each says every Heartbeat that it lives.
+func (b *Bus) young() bool {
+	alone := b.server != nil && !b.server.networks
+	return !alone && time.Since(b.began) < b.opts.Heartbeat+time.Second/2
+}
+
 // How long a starting process waits for the others' answers: helloQuiet after
 // the last one.
 const (
