@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // socket is a WebSocket client of a few lines (RFC 6455), so that what the demo
 // sends is read by other eyes than the library's.

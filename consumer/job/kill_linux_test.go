@@ -23,7 +23,7 @@ func TestWorkersAreKilled(t *testing.T) {
 	defer c.stop()
 	var ids []string
 	for range fromEnv("TIDEWAY_JOBS", 40) {
-		ids = append(ids, submit(t, l, "steps", nil))
+		ids = append(ids, submit(t, l, "steps", &job.SubmitOptions{Attempts: 100})) // the kills do not end before the jobs do
 	}
 	kills := 0
 	done := make(chan struct{})

@@ -337,6 +337,7 @@ func TestComeAndGo(t *testing.T) {
 		running.Go(func() { f.follow(ctx) })
 	}
 	began := time.Now()
+	eventually(t, 90*time.Second, "all followers hear", func() bool { return hearing(all) })
 	time.Sleep(c.lasts)
 	last := stop()
 	t.Logf("published for %v", time.Since(began).Round(time.Millisecond))

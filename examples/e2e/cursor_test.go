@@ -162,7 +162,7 @@ func tell(t *testing.T, l *layer.Layer, user string, n int) {
 // deleteStream takes the stream of the inboxes away.
 func deleteStream(t *testing.T, broker string) {
 	t.Helper()
-	nc, err := nats.Connect("nats://" + broker)
+	nc, err := nats.Connect("nats://"+broker, nats.Timeout(20*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

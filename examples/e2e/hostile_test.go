@@ -165,7 +165,7 @@ func TestStrangers(t *testing.T) {
 	})
 	t.Run("never reads", func(t *testing.T) {
 		s, _ := intrude(t, d.addr, "/ws/chat/lobby/")
-		nc, err := nats.Connect("nats://" + d.nats)
+		nc, err := nats.Connect("nats://"+d.nats, nats.Timeout(20*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -186,7 +186,7 @@ func TestInboxMissesNothing(t *testing.T) {
 	second.do(chromedp.Navigate(site))
 	second.waitConnected()
 	windows := []*window{w, second}
-	stop := script(t, l, "ann", 50*time.Millisecond)
+	stop := script(t, l, "ann", 200*time.Millisecond)
 	check := func(what string) {
 		t.Helper()
 		began := time.Now()

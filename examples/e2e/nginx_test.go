@@ -153,7 +153,7 @@ func TestIdleThroughNGINX(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := startSite(t, router.Limits{PingInterval: c.interval})
-			n := startNGINX(t, s.Listener.Addr().String(), "2s")
+			n := startNGINX(t, s.Listener.Addr().String(), "5s")
 			idle := n.dial("/notes")
 			select {
 			case err := <-idle.ended:
@@ -161,7 +161,7 @@ func TestIdleThroughNGINX(t *testing.T) {
 					t.Fatalf("the idle socket was cut: %v", err)
 				}
 				return
-			case <-time.After(6 * time.Second):
+			case <-time.After(12 * time.Second):
 				if !c.stays {
 					t.Fatal("nginx did not cut the idle socket")
 				}

@@ -80,7 +80,7 @@ func untilAllHear(t *testing.T, addr string, clients []*socket, deadline time.Ti
 // that has no Tideway does.
 func publish(t *testing.T, addr string, m chatMessage) {
 	t.Helper()
-	nc, err := nats.Connect("nats://" + addr)
+	nc, err := nats.Connect("nats://"+addr, nats.Timeout(20*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

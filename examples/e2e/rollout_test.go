@@ -22,7 +22,7 @@ const (
 // a viewer looks on.
 func TestRolloutPage(t *testing.T) {
 	addr := freeAddr(t)
-	p := start(t, t.TempDir(), nil, rollout, "-addr", addr, "-users", rolloutUsers, "-pace", "300ms", "-timeout", "4s")
+	p := start(t, t.TempDir(), nil, rollout, "-addr", addr, "-users", rolloutUsers, "-pace", "300ms", "-timeout", "8s")
 	site := "http://" + addr + "/rollout/"
 	eventually(t, 30*time.Second, "the page of "+p.cmd.String(), func() bool {
 		p.alive()

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	queues[0].AckWait, queues[0].Backoff, queues[0].Attempts = time.Second, 10*time.Millisecond, 8
 	queues = append(queues,
 		layer.QueuePolicy{Pattern: "mixed", AckWait: 3 * time.Second, Attempts: 3, Backoff: 10 * time.Millisecond},
-		layer.QueuePolicy{Pattern: "held", AckWait: 3 * time.Second, Backoff: 10 * time.Millisecond},
+		layer.QueuePolicy{Pattern: "held", AckWait: 10 * time.Second, Backoff: 10 * time.Millisecond},
 	)
 	url := os.Getenv(urlVariable)
 	if url == "" {

@@ -65,9 +65,7 @@ func TestFrozenWorker(t *testing.T) {
 	if got := frozen.stop(t); got != "done 2, returned 0, lost 2" {
 		t.Errorf("the one that was frozen says %q", got)
 	}
-	if left, dead := s.left(); left != 4 || dead != 0 {
-		t.Errorf("the other one is at work, and %d are left, %d dead", left, dead)
-	}
+	s.until("four are left, at which the other one works", func() bool { left, dead := s.left(); return left == 4 && dead == 0 })
 	open(gate, other)
 	s.until("all is done", func() bool { left, _ := s.left(); return left == 0 })
 	if got := other.stop(t); got != "done 4, returned 0, lost 0" {

@@ -58,7 +58,7 @@ func TestPoison(t *testing.T) {
 		}
 	}
 	watch := s.keep(3, limitVariable+"=1s")
-	s.until("the healthy ones are done", func() bool { watch(); left, _ := s.left(); return left <= len(reasons) })
+	s.until("the healthy ones are done", func() bool { watch(); left, dead := s.left(); return left+dead <= len(reasons) })
 	for _, path := range paths {
 		if !hashed(path) {
 			t.Errorf("%s is not hashed", path)

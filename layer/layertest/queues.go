@@ -29,7 +29,7 @@ var queueRows = []row{
 // queued has queues with short pauses.
 func queued(change func(*layer.QueuePolicy)) func(*layer.Options) {
 	return func(o *layer.Options) {
-		q := layer.QueuePolicy{Pattern: "work.>", AckWait: 2 * time.Second, Backoff: 10 * time.Millisecond, BackoffMax: 20 * time.Millisecond}
+		q := layer.QueuePolicy{Pattern: "work.>", AckWait: 6 * time.Second, Backoff: 10 * time.Millisecond, BackoffMax: 20 * time.Millisecond}
 		if change != nil {
 			change(&q)
 		}
@@ -141,7 +141,7 @@ func priorities(t *trial) {
 
 func comesLater(t *trial) {
 	a, b := t.pair(queued(nil))
-	const delay = 1200 * time.Millisecond
+	const delay = 3 * time.Second
 	start := time.Now()
 	later := &layer.EnqueueOptions{Delay: delay, ID: "later"}
 	if r := t.enqueue(a, "work.1", 1, later); r.Duplicate {
@@ -290,7 +290,7 @@ func queueContradictions(t *trial) {
 	}
 	b := t.layer(nil) // states nothing, and learns
 	d := t.take(b, "work.1", 1, 1)
-	if p := d.Policy(); p.AckWait != 2*time.Second || p.Attempts != 5 || p.Pattern != "work.>" {
+	if p := d.Policy(); p.AckWait != 6*time.Second || p.Attempts != 5 || p.Pattern != "work.>" {
 		t.Errorf("it learned %v", p)
 	}
 	t.must(d.Ack(t.ctx))

@@ -121,30 +121,38 @@ func cancelShared(t *trial) {
 
 // case 26, case 57
 func sharedExpiry(t *trial) {
-	a, b := t.pair(func(o *layer.Options) { o.Expiry, o.Capacity = t.brief, 2 })
-	t.must(a.Send(t.ctx, "work", note{N: 1}))
-	t.must(a.Send(t.ctx, "work", note{N: 2}))
-	t.until("there is room again", func() bool {
-		err := a.Send(t.ctx, "work", note{N: 3})
-		if err != nil && !errors.Is(err, layer.ErrChannelFull) {
-			t.Fatal(err)
+	t.conclude(func(brief time.Duration) bool {
+		dial, full := t.network(t), func(o *layer.Options) { o.Expiry, o.Capacity = brief, 2 }
+		a, b := t.layerOn(dial(t), full), t.layerOn(dial(t), full)
+		t.must(a.Send(t.ctx, "work", note{N: 1}))
+		t.must(a.Send(t.ctx, "work", note{N: 2}))
+		var third time.Time
+		t.until("there is room again", func() bool {
+			third = time.Now()
+			err := a.Send(t.ctx, "work", note{N: 3})
+			if err != nil && !errors.Is(err, layer.ErrChannelFull) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		c := t.listen(b, "work")
+		defer c.Close()
+		ctx, cancel := context.WithDeadline(t.ctx, third.Add(brief))
+		defer cancel()
+		for {
+			// With the second message a little younger than the first, both may
+			// not have gone at the same moment.
+			switch got, err := receive(ctx, c); {
+			case err != nil || time.Since(third) >= brief:
+				return false
+			case got.N == 3:
+				t.nothing(c)
+				return true
+			case got.N != 2:
+				t.Fatalf("got %d, which has expired", got.N)
+			}
 		}
-		return err == nil
 	})
-	c := t.listen(b, "work")
-	for {
-		// With the second message a little younger than the first, both may
-		// not have gone at the same moment.
-		switch got := t.next(c).N; got {
-		case 2:
-			continue
-		case 3:
-			t.nothing(c)
-			return
-		default:
-			t.Fatalf("got %d, which has expired", got)
-		}
-	}
 }
 
 // case 36

@@ -135,7 +135,7 @@ func stateEnds(t *trial) {
 	for range 2 {
 		_, revision, err := l.State(t.ctx, "test.ends")
 		t.must(err)
-		set("test.ends", revision, time.Second)
+		set("test.ends", revision, 3*time.Second)
 		if value, _, err := l.State(t.ctx, "test.ends"); err != nil || string(value) != "here" {
 			t.Fatalf("before its time: got %q, %v", value, err)
 		}

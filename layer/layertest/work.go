@@ -27,7 +27,7 @@ var workRows = []row{
 }
 
 func silentWorker(t *trial) {
-	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait = time.Second }))
+	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait = 5 * time.Second }))
 	t.enqueue(a, "work.1", 1, nil)
 	lost := t.take(a, "work.1", 1, 1)
 	d := t.take(b, "work.1", 1, 2)
@@ -161,7 +161,7 @@ func replayed(t *trial) {
 }
 
 func killer(t *trial) {
-	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait, q.Attempts = time.Second, 2 }))
+	a, b := t.pair(queued(func(q *layer.QueuePolicy) { q.AckWait, q.Attempts = 5*time.Second, 2 }))
 	t.enqueue(a, "work.1", 1, nil)
 	t.take(a, "work.1", 1, 1)
 	t.take(b, "work.1", 1, 2)

@@ -228,7 +228,7 @@ func TestMovesFromACutOffServer(t *testing.T) {
 	x.isolate(at, true)
 	within(t, time.Minute, "the process notices", func() bool { return l.Err() != nil })
 	t.Logf("noticed after %v", time.Since(began))
-	if took := time.Since(began); took > 15*time.Second { // 10, and what a busy machine adds
+	if took := time.Since(began); took > 30*time.Second { // 10, and what a busy machine adds
 		t.Errorf("it took %v", took)
 	}
 	publishUntil(t, other, 1)

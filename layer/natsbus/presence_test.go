@@ -205,8 +205,8 @@ func differ(got, want map[string]int) string {
 // third of its users come back elsewhere.
 func TestPresenceUnderKill(t *testing.T) {
 	t.Parallel()
-	users, s := 60, settlers{Lease: 3 * time.Second, Grace: 500 * time.Millisecond}
-	visible, gone := 20*time.Second, 30*time.Second // a loaded machine is not the promise
+	users, s := 60, settlers{Lease: 10 * time.Second, Grace: 500 * time.Millisecond}
+	visible, gone := 20*time.Second, 45*time.Second // a loaded machine is not the promise
 	if *full {
 		users, s, visible, gone = 500, settlers{}, 2*time.Second, 35*time.Second
 	}

@@ -136,7 +136,7 @@ func TestCapacityRace(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	b := openBus(t, nil)
 	l := attach(t, b, newRecorder())
-	limits := layer.Limits{Capacity: 2, Ceiling: 2, Expiry: 150 * time.Millisecond, Stated: true}
+	limits := layer.Limits{Capacity: 2, Ceiling: 2, Expiry: 3 * time.Second, Stated: true}
 	for i := range 2 {
 		if err := push(t, l, "c", i, limits); err != nil {
 			t.Fatal(err)

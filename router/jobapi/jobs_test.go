@@ -200,7 +200,7 @@ func stream(t *testing.T, s *httptest.Server, id, from string) (data []string) {
 // A worker that falls silent loses its job, and what it says later is refused.
 func TestSilentWorker(t *testing.T) {
 	bus := membus.New()
-	_, one := open(t, bus, &jobapi.Options{Lease: time.Second})
+	_, one := open(t, bus, &jobapi.Options{Lease: 5 * time.Second})
 	_, two := open(t, bus, nil)
 	id := ask(t, one, "POST", "/api/v1/jobs/update", `{}`, 202)["job"].(string)
 	first := ask(t, one, "POST", "/api/v1/jobs/update/take?wait=5", "", 200)

@@ -82,10 +82,12 @@ async function freePort() {
 /** Proxy passes TCP on, until it cuts, or goes silent: then it passes nothing, and closes nothing. */
 export class Proxy {
   #links = new Set();
+  refuse = false; // whoever comes is sent away
 
   static async start(t, port) {
     const p = new Proxy();
     const server = net.createServer((from) => {
+      if (p.refuse) return from.destroy();
       const to = net.connect(port, "127.0.0.1");
       const link = { from, to };
       p.#links.add(link);

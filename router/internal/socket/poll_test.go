@@ -246,7 +246,7 @@ func parked(s *Socket) func() bool {
 
 // A parked client that does not answer a ping is lost; one that does, stays.
 func TestPollKeepalive(t *testing.T) {
-	s := newPolled(t, Options{PingInterval: 200 * time.Millisecond, PongTimeout: 2 * time.Second})
+	s := newPolled(t, Options{PingInterval: 200 * time.Millisecond, PongTimeout: 6 * time.Second})
 	silent := dial(t, s)
 	alive := dial(t, s)
 	go io.Copy(io.Discard, silent.br)
