@@ -23,7 +23,7 @@ func (w *worker) begin(ctx context.Context, d *layer.Delivery, token string) (*R
 	if err != nil {
 		return nil, err
 	}
-	leave, ok := w.admit(&j.status)
+	leave, ok := w.admit(&j.status, t.Ticket)
 	if !ok {
 		wait := min(d.Policy().AckWait/4, 5*time.Second)
 		return nil, d.Postpone(ctx, wait/2+rand.N(wait))
@@ -62,10 +62,11 @@ const suspectAfter = 2
 // admit reports whether a job may be attempted here and now. One that is suspect
 // may not while another one is at work: what dies with a job that kills its
 // workers comes again together with it, since their leases end together, and
-// would be beside it each time until all of them were dead. What it returns is to
-// be called when the attempt is over or has got on.
-func (w *worker) admit(s *Status) (leave func(), ok bool) {
-	if w.suspect == nil || !s.suspect() {
+// would be beside it each time until all of them were dead. One that is to end
+// here, without an attempt, harms nobody. What it returns is to be called when the
+// attempt is over or has got on.
+func (w *worker) admit(s *Status, ticket int) (leave func(), ok bool) {
+	if w.suspect == nil || !s.suspect() || s.next(ticket, "", "").Event != Started {
 		return func() {}, true
 	}
 	select {

@@ -65,6 +65,37 @@ func TestSuspectsOneAtATime(t *testing.T) {
 	})
 }
 
+// A suspect that waits for another one can be cancelled: it ends though the other
+// one is still at work.
+func TestCancelledSuspectDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := membus.New()
+		web := open(t, bus, 30*time.Second)
+		ids := []string{submit(t, web, "k", nil), submit(t, web, "k", nil)}
+		for range 2 {
+			die(t, bus, len(ids))
+		}
+		at := make(chan string, len(ids))
+		work(t, web, map[string]job.Handler{"k": func(ctx context.Context, r *job.Run) error {
+			at <- r.ID()
+			<-ctx.Done()
+			return ctx.Err()
+		}}, nil)
+		waits := ids[0]
+		if <-at == waits {
+			waits = ids[1]
+		}
+		began := time.Now()
+		if err := job.Cancel(t.Context(), web, waits, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		verdict(t, web, waits, job.StateCancelled)
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it ended after %v", took)
+		}
+	})
+}
+
 // die is a worker that takes so many jobs, and dies with them.
 func die(t *testing.T, bus layer.Bus, jobs int) {
 	t.Helper()
