@@ -5,18 +5,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // The whole site, over real NATS: a browser's handshake, and a push that is no
 // more than a line to the NATS server.
 func TestPushReachesABrowser(t *testing.T) {
-	site, nats := freeAddr(t), freeAddr(t)
+	site, nats := freeport.Addr(t), freeport.Addr(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, site, nats) }()
@@ -64,28 +65,13 @@ func TestTakenPorts(t *testing.T) {
 	defer taken.Close()
 	addr := taken.Addr().String()
 	for name, err := range map[string]error{
-		"site": run(t.Context(), addr, freeAddr(t)),
-		"NATS": run(t.Context(), freeAddr(t), addr),
+		"site": run(t.Context(), addr, freeport.Addr(t)),
+		"NATS": run(t.Context(), freeport.Addr(t), addr),
 	} {
 		if err == nil || !strings.Contains(err.Error(), addr) {
 			t.Errorf("%s on a taken port: %v, want an error that names %s", name, err, addr)
 		}
 	}
-}
-
-// freeAddr returns an address of this machine that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		// Not where the system takes ports for connections from: it might take this one.
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(22_000)))
-		if err == nil {
-			defer ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // await returns once somebody listens on addr.

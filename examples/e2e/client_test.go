@@ -17,6 +17,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/security"
 	"github.com/chromedp/chromedp"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // lineSite is the site of the browser client's tests, in a process of its own
@@ -31,7 +33,7 @@ type lineSite struct {
 
 func startLineSite(t *testing.T, args ...string) *lineSite {
 	t.Helper()
-	s := &lineSite{t: t, addr: freeAddr(t), store: t.TempDir(), args: args}
+	s := &lineSite{t: t, addr: freeport.Addr(t), store: t.TempDir(), args: args}
 	s.up()
 	return s
 }

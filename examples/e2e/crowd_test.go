@@ -18,6 +18,7 @@ import (
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/client"
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 	"github.com/tideway-go/tideway/layer"
 )
 
@@ -270,7 +271,7 @@ func verdict(t *testing.T, all []*follower, last map[string]int64, finish func()
 // One of two web processes is killed with all clients on it, while messages go
 // on. They resume at the other, and none misses anything.
 func TestWebProcessKilled(t *testing.T) {
-	broker := freeAddr(t)
+	broker := freeport.Addr(t)
 	startNATS(t, broker, t.TempDir())
 	one, two := startInbox(t, broker), startInbox(t, broker)
 	l := networkOf(t, broker)
@@ -321,7 +322,7 @@ func hearing(all []*follower) bool {
 // Clients connect, join, drop and resume at two processes in turn, at random,
 // while messages go on: 2,000 a second and 200 clients with CROWD=1m.
 func TestComeAndGo(t *testing.T) {
-	broker := freeAddr(t)
+	broker := freeport.Addr(t)
 	startNATS(t, broker, t.TempDir())
 	one, two := startInbox(t, broker), startInbox(t, broker)
 	l := networkOf(t, broker)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tideway-go/tideway/consumer"
 	"github.com/tideway-go/tideway/consumer/client"
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/membus"
 )
@@ -52,7 +53,7 @@ func outcome(t *testing.T, s *inboxSite, header http.Header, cursor string) stri
 // those that were tampered with at any place, of another group, of another
 // network, of what is no longer kept, and of a stream that was made anew.
 func TestCursorsAgainstProcesses(t *testing.T) {
-	broker := freeAddr(t)
+	broker := freeport.Addr(t)
 	startNATS(t, broker, t.TempDir())
 	sites := []*inboxSite{startInbox(t, broker), startInbox(t, broker)}
 	l := networkOf(t, broker)

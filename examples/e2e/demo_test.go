@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // chatMessage is what travels both ways on a chat's socket, and through its group.
@@ -37,7 +39,7 @@ type demo struct {
 // startDemo runs `tideway demo` on free ports and returns once its page is there.
 func startDemo(t *testing.T) *demo {
 	t.Helper()
-	d := &demo{addr: freeAddr(t), nats: freeAddr(t)}
+	d := &demo{addr: freeport.Addr(t), nats: freeport.Addr(t)}
 	d.process = start(t, t.TempDir(), nil, tideway, "demo", "--addr", d.addr, "--nats-addr", d.nats)
 	d.ready()
 	return d
@@ -46,7 +48,7 @@ func startDemo(t *testing.T) *demo {
 // joinDemo runs `tideway demo` on somebody else's NATS server.
 func joinDemo(t *testing.T, nats string) *demo {
 	t.Helper()
-	d := &demo{addr: freeAddr(t), nats: nats}
+	d := &demo{addr: freeport.Addr(t), nats: nats}
 	d.process = start(t, t.TempDir(), nil, tideway, "demo", "--addr", d.addr, "--nats", "nats://"+nats)
 	d.ready()
 	return d
@@ -156,7 +158,7 @@ func (d *demo) send(group string, m chatMessage) {
 // Two sites on one NATS server are one system: whoever is in a room hears what
 // is said in it on either, and what a script pushes.
 func TestTwoSitesOnOneNATS(t *testing.T) {
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	broker := startNATS(t, addr, t.TempDir())
 	one, two := joinDemo(t, addr), joinDemo(t, addr)
 	alice, bob := dial(t, one.room("lobby")), dial(t, two.room("lobby"))
@@ -192,7 +194,7 @@ func TestTwoSitesOnOneNATS(t *testing.T) {
 func TestFirstCommandOnACleanClone(t *testing.T) {
 	clone := t.TempDir() + "/tideway"
 	command(t, root, "", "git", "clone", "--quiet", "--no-hardlinks", ".", clone)
-	addr, nats := freeAddr(t), freeAddr(t)
+	addr, nats := freeport.Addr(t), freeport.Addr(t)
 	d := &demo{addr: addr, nats: nats}
 	d.process = start(t, clone, nil, "go", "run", "./cmd/tideway", "demo", "--addr", addr, "--nats-addr", nats)
 	eventually(t, 5*time.Minute, "the demo's page", func() bool {

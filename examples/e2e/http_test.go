@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 const apiKey = "a-key-for-these-tests"
@@ -23,7 +25,7 @@ type keeping struct {
 }
 
 func startKeeping(t *testing.T) *keeping {
-	k := &keeping{demo: &demo{addr: freeAddr(t), nats: freeAddr(t)}, dir: t.TempDir()}
+	k := &keeping{demo: &demo{addr: freeport.Addr(t), nats: freeport.Addr(t)}, dir: t.TempDir()}
 	k.again(t)
 	return k
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
@@ -31,7 +32,7 @@ type inboxSite struct {
 
 func startInbox(t *testing.T, nats string) *inboxSite {
 	t.Helper()
-	s := &inboxSite{t: t, addr: freeAddr(t), nats: nats}
+	s := &inboxSite{t: t, addr: freeport.Addr(t), nats: nats}
 	s.up()
 	return s
 }
@@ -166,7 +167,7 @@ func (w *window) complete(l *layer.Layer, user string) {
 // and once, each time, while a script goes on publishing.
 func TestInboxMissesNothing(t *testing.T) {
 	t.Parallel() // most of it waits
-	broker := freeAddr(t)
+	broker := freeport.Addr(t)
 	startNATS(t, broker, t.TempDir())
 	s := startInbox(t, broker)
 	n := startNGINX(t, s.addr, "")
@@ -242,8 +243,8 @@ func TestInboxMissesNothing(t *testing.T) {
 
 // Two windows and a telephone show one inbox: what one has read is read in all.
 func TestInboxInThreeWindows(t *testing.T) {
-	addr := freeAddr(t)
-	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t), "-store", t.TempDir())
+	addr := freeport.Addr(t)
+	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeport.Addr(t), "-store", t.TempDir())
 	site := "http://" + addr
 	waitForPort(t, p, addr)
 	w := open(t, startBrowser(t), site)

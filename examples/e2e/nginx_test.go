@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 	"github.com/tideway-go/tideway/router"
 )
 
@@ -41,7 +42,7 @@ var (
 func startNGINX(t *testing.T, backend, patience string, more ...string) *nginx {
 	t.Helper()
 	dir := t.TempDir()
-	n := &nginx{addr: freeAddr(t), client: certificate(t, dir)}
+	n := &nginx{addr: freeport.Addr(t), client: certificate(t, dir)}
 	servers := strings.Join(fenced(t, "deploy.md", "nginx"), "\n")
 	for _, edit := range []struct {
 		pattern *regexp.Regexp
@@ -49,7 +50,7 @@ func startNGINX(t *testing.T, backend, patience string, more ...string) *nginx {
 	}{
 		{listenSix, ""},
 		{listenTLS, "listen " + n.addr},
-		{listenPlain, "listen " + freeAddr(t)},
+		{listenPlain, "listen " + freeport.Addr(t)},
 		{certFile, "ssl_certificate " + dir + "/cert.pem;"},
 		{keyFile, "ssl_certificate_key " + dir + "/key.pem;"},
 		{upstream, backend},

@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // A user who is logged in is notified by curl, in both windows, and nobody else
 // is; logging out in one window ends the other's socket, too.
 func TestNotifyWithCurl(t *testing.T) {
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	site := "http://" + addr
-	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeAddr(t), "-store", t.TempDir())
+	p := start(t, t.TempDir(), nil, notify, "-addr", addr, "-nats", freeport.Addr(t), "-store", t.TempDir())
 	eventually(t, 30*time.Second, "the page of "+p.cmd.String(), func() bool {
 		p.alive()
 		_, status := get(site)

@@ -3,9 +3,6 @@ package e2e
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -120,21 +117,6 @@ func command(t *testing.T, dir, input, name string, args ...string) string {
 		t.Fatalf("%s: %v", cmd, err)
 	}
 	return string(out)
-}
-
-// freeAddr returns a loopback address that nothing listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		// Not where the system takes ports for connections from: it might take this one.
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(22_000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // eventually waits until ok returns true, and fails the test with what it waits

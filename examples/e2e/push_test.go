@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // Each way to push that examples/push shows reaches an open socket, and the
@@ -52,7 +54,7 @@ func TestPushFromREADME(t *testing.T) {
 
 // An example that cannot reach the server says so by its exit status.
 func TestPushWithoutAServer(t *testing.T) {
-	nowhere := freeAddr(t)
+	nowhere := freeport.Addr(t)
 	for _, argv := range [][]string{{python, "push.py"}, {"bash", "push.sh"}, {"bash", "nats-pub.sh"}} {
 		cmd := exec.CommandContext(t.Context(), argv[0], append(argv[1:], "chat.lobby", `{"type":"x"}`)...)
 		cmd.Dir = root + "/examples/push"

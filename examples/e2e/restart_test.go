@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // The NATS server is killed under two sites with a hundred sockets each. The
 // sockets stay, and ten seconds after its return messages reach all of them.
 func TestNATSKilledUnderOpenSockets(t *testing.T) {
-	addr, store := freeAddr(t), t.TempDir()
+	addr, store := freeport.Addr(t), t.TempDir()
 	broker := startNATS(t, addr, store)
 	sites := []*demo{joinDemo(t, addr), joinDemo(t, addr)}
 	var clients []*socket

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 // that goes wrong on a few servers, retries them, and cancels another one, while
 // a viewer looks on.
 func TestRolloutPage(t *testing.T) {
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	p := start(t, t.TempDir(), nil, rollout, "-addr", addr, "-users", rolloutUsers, "-pace", "300ms", "-timeout", "8s")
 	site := "http://" + addr + "/rollout/"
 	eventually(t, 30*time.Second, "the page of "+p.cmd.String(), func() bool {

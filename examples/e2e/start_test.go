@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // The demo's first page, on a desk and on a phone: the command that it shows
 // brings a message into it, and its links lead to pages that work.
 func TestStartPage(t *testing.T) {
-	d := &demo{addr: freeAddr(t), nats: freeAddr(t)}
+	d := &demo{addr: freeport.Addr(t), nats: freeport.Addr(t)}
 	d.process = start(t, t.TempDir(), []string{"TIDEWAY_ROLLOUT_USERS=" + rolloutUsers, "TIDEWAY_API_KEY=" + apiKey},
 		tideway, "demo", "--addr", d.addr, "--nats-addr", d.nats)
 	d.ready()
@@ -86,7 +88,7 @@ func typed(t *testing.T, line string, env ...string) string {
 // The commands of docs/howto/jobs.md for a worker with curl alone do what the
 // page says.
 func TestCurlWorkerOfTheHowto(t *testing.T) {
-	d := &demo{addr: freeAddr(t), nats: freeAddr(t)}
+	d := &demo{addr: freeport.Addr(t), nats: freeport.Addr(t)}
 	d.process = start(t, t.TempDir(), []string{"TIDEWAY_API_KEY=" + apiKey}, tideway, "demo", "--addr", d.addr, "--nats-addr", d.nats)
 	d.ready()
 	var blocks []string

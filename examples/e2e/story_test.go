@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/tideway-go/tideway/consumer/job"
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 	"github.com/tideway-go/tideway/layer"
 	"github.com/tideway-go/tideway/layer/natsbus"
 )
@@ -94,9 +95,9 @@ type story struct {
 
 func newStory(t *testing.T) *story {
 	t.Helper()
-	s := &story{t: t, whole: t, broker: freeAddr(t), addr: freeAddr(t), other: freeAddr(t)}
+	s := &story{t: t, whole: t, broker: freeport.Addr(t), addr: freeport.Addr(t), other: freeport.Addr(t)}
 	startNATS(t, s.broker, t.TempDir())
-	games := freeAddr(t)
+	games := freeport.Addr(t)
 	s.servers = start(t, "", nil, rollout, "-role", "servers", "-addr", games, "-pace", "250ms")
 	waitForPort(t, s.servers, games)
 	s.args = []string{"-nats", "nats://" + s.broker, "-servers", "http://" + games, "-users", rolloutUsers, "-ack-wait", "2s"}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tideway-go/tideway/examples/internal/freeport"
 )
 
 // The site stands, and shows the board; a taken port is an error that names it.
@@ -22,6 +24,7 @@ func TestRun(t *testing.T) {
 	}
 	ln.Close()
 
+	addr = freeport.Addr(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, addr) }()
