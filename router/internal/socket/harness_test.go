@@ -90,6 +90,10 @@ func unstarted(t testing.TB, o *Options, run app) *server {
 
 func (s *server) handler(run app) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Before the hijacking, which http.Close does not wait behind: done may
+		// not begin to count while somebody waits for it.
+		s.done.Add(1)
+		defer s.done.Done()
 		sock, err := s.engine.Upgrade(w, r, "")
 		if err != nil {
 			s.ended <- err
