@@ -83,7 +83,7 @@ type Bus struct {
 
 	mu      sync.Mutex // guards what follows
 	links   map[*link]struct{}
-	own     []*nats.Subscription // heartbeats and barrier
+	own     []*nats.Subscription // heartbeats, answers to hello, and barrier
 	ended   error                // why the connection closed for good
 	cleaned chan struct{}        // closed when Close is done; nil before it began
 }

@@ -101,6 +101,9 @@ func (b *Bus) listen() error {
 	subject := b.subjects.barrier(b.conn.ConnectedServerId())
 	var renewed []*nats.Subscription
 	for _, s := range b.subscriptions() {
+		if !s.IsValid() {
+			continue // hello's, of long ago
+		}
 		if strings.HasPrefix(s.Subject, b.subjects.barrier("")) && s.Subject != subject {
 			_ = s.Unsubscribe() // of the old server; if that fails, it is gone with the connection
 			continue
@@ -215,7 +218,7 @@ func (b *Bus) young() bool {
 }
 
 // How long a starting process waits for the others' answers: helloQuiet after
-// the last one.
+// the last one. Those that come later are noted, too.
 const (
 	helloQuiet = 100 * time.Millisecond
 	helloMost  = time.Second
@@ -228,13 +231,24 @@ func (b *Bus) hello(ctx context.Context) error {
 		b.beat()
 		return b.flush()
 	}
-	in := make(chan *nats.Msg, 1024)
-	s, err := b.conn.ChanSubscribe(b.conn.NewInbox(), in)
-	if err == nil {
-		defer func() { _ = s.Unsubscribe() }() // fails when the connection is down, which ends it too
-		err = b.conn.PublishRequest(b.subjects.heartbeat(), s.Subject, b.beatNow(false))
-	}
+	answers := make(chan struct{}, 1)
+	s, err := b.conn.Subscribe(b.conn.NewInbox(), func(m *nats.Msg) {
+		b.noteBeat(m.Data)
+		select {
+		case answers <- struct{}{}:
+		default:
+		}
+	})
 	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.own = append(b.own, s)
+	b.mu.Unlock()
+	// By then whoever stood still too long to answer in time has sent a heartbeat.
+	// Unsubscribe fails when Close or the connection's end was first.
+	time.AfterFunc(b.opts.Heartbeat, func() { _ = s.Unsubscribe() })
+	if err := b.conn.PublishRequest(b.subjects.heartbeat(), s.Subject, b.beatNow(false)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloMost)
@@ -243,8 +257,7 @@ func (b *Bus) hello(ctx context.Context) error {
 	defer quiet.Stop()
 	for {
 		select {
-		case m := <-in:
-			b.noteBeat(m.Data)
+		case <-answers:
 			quiet.Reset(helloQuiet)
 		case <-quiet.C:
 			return b.flush()
