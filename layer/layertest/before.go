@@ -18,7 +18,7 @@ func (t *trial) last(l *layer.Layer, group string, n int, want ...int) {
 func beforeTheNewest(t *trial) {
 	a, b := t.pair(durable(300))
 	t.last(b, "job.1", 3)
-	const n = 120
+	const n = 40
 	for i := range n {
 		for range i * i % 7 { // sequences are shared, and not evenly
 			t.publish(a, "job.2", i)
@@ -29,7 +29,7 @@ func beforeTheNewest(t *trial) {
 	for i := range n {
 		t.publish(a, "job.2", i)
 	}
-	for _, m := range []int{0, 1, 2, 17, 50, n - 1, n, n + 1, 1000} {
+	for _, m := range []int{0, 1, 2, 17, n - 1, n, n + 1, 1000} {
 		t.last(b, "job.1", m, ints(max(n-m, 0), n)...)
 	}
 	empty, err := b.Before(t.ctx, "job.none", 5)
@@ -41,7 +41,7 @@ func beforeTheNewest(t *trial) {
 }
 
 func beforeWhilePublished(t *trial) {
-	a, b := t.pair(durable(60))
+	a, b := t.pair(durable(30))
 	var begun, stored atomic.Int64
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -66,8 +66,8 @@ func beforeWhilePublished(t *trial) {
 		}
 	}()
 	defer func() { close(quit); <-ended }()
-	t.until("more is stored than is kept", func() bool { return stored.Load() > 100 })
-	for n := 1; n <= 40; n++ {
+	t.until("more is stored than is kept", func() bool { return stored.Load() > 50 })
+	for n := 1; n <= 20; n++ {
 		least := int(stored.Load())
 		p, err := b.Before(t.ctx, "job.1", n)
 		most := int(begun.Load())
