@@ -203,23 +203,23 @@ func (b *Bus) spentOf(ctx context.Context, tokens string, p place) (was spent) {
 	return was
 }
 
-// giveBack releases a message that came for nobody.
+// giveBack releases a message that came for nobody, and returns when the server
+// has it.
 func (l *link) giveBack(t *taker, m *nats.Msg) {
 	place, ok := placeOf(m)
 	if !ok {
 		return
 	}
-	l.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), roundTrip)
-		defer cancel()
-		var now spent
-		if place.delivered > 1 {
-			now = l.bus.spentOf(ctx, t.tokens, place)
-		}
-		now.released++
-		_ = l.bus.noteSpent(ctx, t.tokens, place, now) // else the attempt counts
-		l.settleMsg(m, nakBody)
-	})
+	ctx, cancel := context.WithTimeout(context.Background(), roundTrip)
+	defer cancel()
+	var now spent
+	if place.delivered > 1 {
+		now = l.bus.spentOf(ctx, t.tokens, place)
+	}
+	now.released++
+	_ = l.bus.noteSpent(ctx, t.tokens, place, now) // else the attempt counts
+	// If that fails, the server does as after a crash.
+	_, _ = l.bus.conn.RequestWithContext(ctx, m.Reply, nakBody)
 }
 
 // Bury implements layer.Lease. The dead letter has a key of the message, and so

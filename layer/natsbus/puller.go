@@ -20,6 +20,8 @@ type puller struct {
 	stream *stream   // as it was last opened
 	opened bool      // the stream and the consumer exist, as far as we know
 	asked  int       // requests that are at the server
+	back   int       // messages that were given back, of which the server has not said so
+	given  time.Time // when the last one was
 	heard  time.Time // when it last said something
 	rested time.Time // not to ask before
 }
@@ -39,6 +41,9 @@ func (q *queue) run() {
 			if p.asked > 0 && time.Since(p.heard) > 2*pullBeat {
 				p.forget()
 			}
+			if time.Since(p.given) > pullBeat {
+				p.back = 0 // a server that knows of it would have said so
+			}
 		case <-q.link.quit:
 			return
 		}
@@ -52,7 +57,7 @@ func (p *puller) step() bool {
 	want, limits := len(p.waiting), p.limits
 	renew := p.renew
 	p.renew = false
-	if want == 0 && p.asked == 0 {
+	if want == 0 && p.asked == 0 && p.back == 0 {
 		p.over = true
 		p.mu.Unlock()
 		return false
@@ -62,7 +67,7 @@ func (p *puller) step() bool {
 		p.forget()
 		p.rested = time.Time{}
 	}
-	if want <= p.asked || time.Now().Before(p.rested) {
+	if want <= p.asked || time.Now().Before(p.rested) || p.back > 0 {
 		return true
 	}
 	if err := p.ask(want-p.asked, limits); err != nil {
@@ -73,7 +78,18 @@ func (p *puller) step() bool {
 
 // forget takes it that the server no longer knows what was asked. If it does,
 // its messages still come to the same inbox.
-func (p *puller) forget() { p.asked, p.opened = 0, false }
+func (p *puller) forget() { p.asked, p.back, p.opened = 0, 0, false }
+
+// giveBack returns a message that came for nobody. The next request waits until
+// the server says that it has it: it may deal with requests before, and answer
+// with a message behind this one.
+func (p *puller) giveBack(m *nats.Msg) {
+	b := p.link.bus
+	if err := b.conn.PublishRequest(m.Reply, p.sub.Subject, nakBody); err == nil { // else the server does as after a crash
+		p.back++
+		p.given = time.Now()
+	}
+}
 
 // rest puts off the next request.
 func (p *puller) rest() {
@@ -177,11 +193,13 @@ func (p *puller) receive(m *nats.Msg) {
 		if w := p.first(); w != nil {
 			w.got <- pulled{msg: m, stream: p.stream}
 		} else {
-			p.link.settleMsg(m, nakBody)
+			p.giveBack(m)
 		}
 		return
 	}
-	switch m.Header.Get("Status") {
+	switch m.Header.Get(statusHeader) {
+	case "": // it has what was given back
+		p.back = max(0, p.back-1)
 	case "100": // it lives
 	case "404", "408": // the request is over
 		p.asked = max(0, p.asked-1)

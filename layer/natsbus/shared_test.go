@@ -248,6 +248,33 @@ func TestCancelledPullElsewhere(t *testing.T) {
 	}
 }
 
+// What comes for a Pull that was cancelled is given back, and then the next one
+// gets it, not the message behind it.
+func TestCancelledPullKeepsTheOrder(t *testing.T) {
+	b := openBus(t, nil)
+	l := attach(t, b, newRecorder())
+	for i := range 200 {
+		channel := fmt.Sprintf("c%d", i)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { _, err := l.Pull(ctx, channel, testLimits); done <- err }()
+		until(t, "the request is at the server", func() bool { return l.(*link).isAsking(channel) })
+		cancel()
+		<-done
+		for n := range 2 { // at once, so that the first comes when the second is there
+			if err := b.conn.Publish(b.subjects.channel(channel), fmt.Appendf(nil, `{"n":%d}`, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Duration(i) * 5 * time.Microsecond) // another moment each time
+		for n := range 2 {
+			if got, want := pull(t, l, channel, testLimits), fmt.Sprintf(`{"n":%d}`, n); got != want {
+				t.Fatalf("got %s, want %s", got, want)
+			}
+		}
+	}
+}
+
 func (l *link) isAsking(channel string) bool {
 	st := l.bus.store.get()
 	if st == nil {

@@ -56,6 +56,7 @@ type taker struct {
 	mu      sync.Mutex // guards what follows
 	waiting []*taking
 	told    [levels]bool // there may be messages of that level
+	back    []*nats.Msg  // messages that came for nobody, while they are given back
 	lost    bool         // what was asked of the server is lost
 	over    bool         // the goroutine ends; a new taker takes its place
 }
@@ -165,6 +166,32 @@ func (t *taker) tell(level int) {
 	t.mu.Lock()
 	t.told[level] = true
 	t.mu.Unlock()
+	t.signal()
+}
+
+// giveBack returns a message that came for nobody.
+func (t *taker) giveBack(m *nats.Msg) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.back = append(t.back, m)
+	if len(t.back) == 1 {
+		t.link.running.Go(t.giveAllBack)
+	}
+}
+
+// giveAllBack returns one message after the other, so that they come again in
+// their order.
+func (t *taker) giveAllBack() {
+	for more := true; more; {
+		t.mu.Lock()
+		m := t.back[0]
+		t.mu.Unlock()
+		t.link.giveBack(t, m)
+		t.mu.Lock()
+		t.back = t.back[1:]
+		more = len(t.back) > 0
+		t.mu.Unlock()
+	}
 	t.signal()
 }
 

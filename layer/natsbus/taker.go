@@ -104,12 +104,13 @@ func (p *takeLoop) stoodStill() bool {
 }
 
 // step asks for as many messages as there are Takes that wait, and reports
-// whether there is anything left to do.
+// whether there is anything left to do. While messages are given back it does not
+// ask, as it would get those behind them.
 func (p *takeLoop) step() bool {
 	p.mu.Lock()
-	want, told, lost := len(p.waiting), p.told, p.lost
+	want, told, back, lost := len(p.waiting), p.told, len(p.back), p.lost
 	p.lost = false
-	if want > 0 || p.waits > 0 || p.looking != noLevel {
+	if want > 0 || back > 0 || p.waits > 0 || p.looking != noLevel {
 		p.busy = p.seen
 	} else if p.seen.Sub(p.busy) > takerIdle {
 		p.over = true
@@ -121,7 +122,7 @@ func (p *takeLoop) step() bool {
 		p.forget()
 		p.rested = time.Time{}
 	}
-	if want == 0 || p.looking != noLevel || time.Now().Before(p.rested) {
+	if want == 0 || back > 0 || p.looking != noLevel || time.Now().Before(p.rested) {
 		return true
 	}
 	if err := p.ask(min(want, maxAsked), told); err != nil {
@@ -304,7 +305,7 @@ func (p *takeLoop) receive(m *nats.Msg) {
 		w.got <- taken{msg: m, at: p.heard}
 		return
 	}
-	p.link.giveBack(p.taker, m)
+	p.giveBack(m)
 }
 
 func (p *takeLoop) levelOf(m *nats.Msg) int {
@@ -358,7 +359,7 @@ func (p *takeLoop) end() {
 		select {
 		case m := <-p.in:
 			if m.Reply != "" {
-				l.giveBack(p.taker, m)
+				p.giveBack(m)
 			}
 		default:
 			return
