@@ -19,7 +19,7 @@ type calls struct {
 // begin returns a context for one call, which ends with ctx, with the link, or
 // after most; context.Cause tells them apart.
 func (c *calls) begin(ctx context.Context, most time.Duration) (_ context.Context, end func()) {
-	ctx, stopTimer := context.WithTimeoutCause(ctx, most, errNoAnswer)
+	ctx, stopTimer := context.WithTimeoutCause(ctx, most, noAnswer(most))
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,8 +50,18 @@ func (c *calls) stop() {
 	}
 }
 
-// errNoAnswer is the cause when a healthy network would have answered.
-var errNoAnswer = fmt.Errorf("no answer within %v: it may have arrived or not", roundTrip)
+// noAnswer says for how long nobody answered.
+type noAnswer time.Duration
+
+// errNoAnswer is the cause when a healthy network would have answered: any time
+// counts as the same error.
+var errNoAnswer error = noAnswer(roundTrip)
+
+func (d noAnswer) Error() string {
+	return fmt.Sprintf("no answer within %v: it may have arrived or not", time.Duration(d))
+}
+
+func (noAnswer) Is(target error) bool { return target == errNoAnswer }
 
 // because returns why ctx ended when it did, and err otherwise.
 func because(ctx context.Context, err error) error {

@@ -341,15 +341,28 @@ func (b *Bus) ask(ctx context.Context, call string, request, answer any) error {
 	return nil
 }
 
+// leaderWait is how long leaderGet waits before it asks again, at first; then
+// twice as long, and so on.
+const leaderWait = time.Second
+
 // leaderGet reads from the stream's leader, which alone has all that it has
-// acknowledged. It returns nil when there is no such message.
+// acknowledged. It returns nil when there is no such message. While a leader is
+// elected nobody answers, nor later: it asks again until ctx ends.
 func (b *Bus) leaderGet(ctx context.Context, stream string, what msgGet) (*storedMsg, error) {
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message *storedMsg          `json:"message"`
 	}
-	if err := b.ask(ctx, "STREAM.MSG.GET."+stream, what, &answer); err != nil {
-		return nil, err
+	for wait := leaderWait; ; wait *= 2 {
+		try, cancel := context.WithTimeout(ctx, wait)
+		err := b.ask(try, "STREAM.MSG.GET."+stream, what, &answer)
+		cancel()
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return nil, err
+		}
 	}
 	switch {
 	case answer.Error == nil:

@@ -94,7 +94,8 @@ func (b *Bus) stateSubject(key string) string { return "$KV." + b.subjects.bucke
 // makeBucket makes the bucket, or finds that another process was faster.
 func (b *Bus) makeBucket(ctx context.Context) error {
 	for replicas := b.replicas(); ; replicas = 1 {
-		_, err := b.store.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		try, cancel := context.WithTimeout(ctx, roundTrip)
+		_, err := b.store.js.CreateKeyValue(try, jetstream.KeyValueConfig{
 			Bucket:         b.subjects.bucket(),
 			Description:    "Tideway: small shared state",
 			History:        1,
@@ -102,6 +103,7 @@ func (b *Bus) makeBucket(ctx context.Context) error {
 			Replicas:       replicas,
 			LimitMarkerTTL: markerAge,
 		})
+		cancel()
 		var api *jetstream.APIError
 		few := errors.As(err, &api) && (api.ErrorCode == codeNoCluster || api.ErrorCode == codeNoPeers)
 		switch {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tideway-go/tideway/layer"
@@ -131,6 +133,39 @@ func TestTicketsOfManyProcesses(t *testing.T) {
 		js, _ := bucket(t, b)
 		if err := js.DeleteKeyValue(t.Context(), "CHANNELS_state"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// The first request of a read meets no leader, so that nobody ever answers it.
+func TestLeaderIsAskedAgain(t *testing.T) {
+	b := openBus(t, &Options{Embedded: &Embedded{NoJetStream: true}})
+	var asked atomic.Int64
+	if _, err := b.Conn().Subscribe("$JS.API.STREAM.MSG.GET.S", func(m *nats.Msg) {
+		if asked.Add(1) > 1 {
+			if err := m.Respond([]byte(`{"message":{"subject":"a","seq":7,"data":"aGk="}}`)); err != nil {
+				t.Error(err)
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), openMost)
+	defer cancel()
+	m, err := b.leaderGet(ctx, "S", msgGet{LastFor: "a"})
+	if err != nil || m.Seq != 7 || string(m.Data) != "hi" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+func TestClockAhead(t *testing.T) {
+	sent := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	now := sent.Add(time.Second)
+	for _, x := range []struct{ at, want time.Duration }{
+		{-time.Minute, -time.Minute}, {0, 0}, {300 * time.Millisecond, 0}, {time.Second, 0}, {3 * time.Second, 2 * time.Second},
+	} {
+		if got := clockAhead(sent.Add(x.at), sent, now); got != x.want {
+			t.Errorf("a clock that says %v after %v in the %v that the answer takes: got %v, want %v", x.at, sent, now.Sub(sent), got, x.want)
 		}
 	}
 }

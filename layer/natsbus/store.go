@@ -141,10 +141,15 @@ func (b *Bus) tryStream(ctx context.Context, limits layer.Limits) (*stream, erro
 	}
 	st := &stream{Stream: s, perChannel: int(c.MaxMsgsPerSubject), expiry: c.MaxAge}
 	if !info.TimeStamp.IsZero() {
-		now := time.Now()
-		st.ahead = info.TimeStamp.Sub(sent.Add(now.Sub(sent) / 2))
+		st.ahead = clockAhead(info.TimeStamp, sent, time.Now())
 	}
 	return st, nil
+}
+
+// clockAhead returns how much a clock is ahead of ours that said at between sent
+// and now. What may be the same clock is: an answer that took long says little.
+func clockAhead(at, sent, now time.Time) time.Duration {
+	return min(at.Sub(sent), 0) + max(at.Sub(now), 0)
 }
 
 // streamConfig has no MaxBytes: the server would set that much memory aside at
