@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -119,8 +120,17 @@ type foundMembers struct {
 	more    bool
 }
 
-// askMembers asks all processes for their own members.
+// askMembers asks all processes for their own members. That nobody keeps them is
+// asked twice: whoever does may have been too busy to answer in time.
 func (l *Layer) askMembers(ctx context.Context, group, after string, limit int) (foundMembers, error) {
+	f, err := l.askMembersOnce(ctx, group, after, limit)
+	if errors.Is(err, ErrNoPresence) {
+		f, err = l.askMembersOnce(ctx, group, after, limit)
+	}
+	return f, err
+}
+
+func (l *Layer) askMembersOnce(ctx context.Context, group, after string, limit int) (foundMembers, error) {
 	answers, err := l.Command(ctx, "", "presence", presenceArgs{Group: group, After: after, Limit: limit})
 	if err != nil {
 		return foundMembers{}, err

@@ -34,7 +34,7 @@ func openCluster(t testing.TB, e Embedded) []*Bus {
 			e := e
 			e.Name = fmt.Sprintf("node%d", i)
 			e.Cluster = &Cluster{Listen: address, Routes: routes, Secret: "s3cret"}
-			buses[i] = openBus(t, &Options{Embedded: &e, Heartbeat: 200 * time.Millisecond})
+			buses[i] = openBus(t, &Options{Embedded: &e, Heartbeat: time.Second})
 		})
 	}
 	starting.Wait()

@@ -116,10 +116,12 @@ func TestStrangerPublishesDurably(t *testing.T) {
 func TestReplicas(t *testing.T) {
 	buses := openCluster(t, Embedded{})
 	durableLayer(t, buses[1])
-	s, err := buses[0].store.js.Stream(t.Context(), "CHANNELS_log_job=+")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s jetstream.Stream
+	within(t, time.Minute, "the stream's leader answers", func() bool {
+		var err error
+		s, err = buses[0].store.js.Stream(t.Context(), "CHANNELS_log_job=+")
+		return err == nil
+	})
 	c := s.CachedInfo().Config
 	if c.Replicas != 3 || c.Storage != jetstream.FileStorage || !c.AllowDirect {
 		t.Errorf("got %d replicas, storage %v, direct %v", c.Replicas, c.Storage, c.AllowDirect)

@@ -209,13 +209,12 @@ func (b *Bus) needStream(ctx context.Context, c jetstream.StreamConfig, check fu
 		if err == nil {
 			return nil
 		}
-		var api *jetstream.APIError
-		fewer := errors.As(err, &api) && (api.ErrorCode == codeNoCluster || api.ErrorCode == codeNoPeers)
+		few, forGood := b.tooFew(err, began)
 		switch {
-		case fewer && c.Replicas > 1 && b.server == nil && (api.ErrorCode == codeNoCluster || time.Since(began) > replicaPatience):
+		case forGood && c.Replicas > 1:
 			b.log.Warn("natsbus: too few servers for three copies of a stream; there will be one", "stream", c.Name)
 			c.Replicas = 1
-		case !fewer && !isStreamGone(err) && !b.mayComeUp(err):
+		case !few && !isStreamGone(err) && !b.mayComeUp(err):
 			return err
 		case !sleep(ctx, openRetry):
 			return fmt.Errorf("%w: the stream %s cannot be opened (%w)", layer.ErrUnavailable, c.Name, err)

@@ -42,7 +42,7 @@ func (l *link) Push(ctx context.Context, channel string, p *layer.Packet, limits
 // cluster, the servers do not all know of a new stream at once: a publish that
 // nobody answers has stored nothing and is tried again.
 func (l *link) store(ctx context.Context, m *nats.Msg, limits layer.Limits) error {
-	deadline := time.Now().Add(roundTrip)
+	deadline := time.Now().Add(openMost)
 	for {
 		st, err := l.openStream(ctx, limits)
 		if err == nil {
@@ -79,10 +79,12 @@ func (l *link) push(ctx context.Context, st *stream, m *nats.Msg, limits layer.L
 		var api *jetstream.APIError
 		switch {
 		case errors.Is(err, layer.ErrChannelFull):
-			// Expired messages stay for up to a quarter of a second.
-			if swept || !b.sweep(ctx, st, m.Subject) {
+			// Expired messages stay for up to a quarter of a second. Without any it
+			// is tried again, too: the server may have removed them just now.
+			if swept {
 				return err
 			}
+			b.sweep(ctx, st, m.Subject)
 			swept = true
 		case errors.As(err, &api) && (api.ErrorCode == codeWrongLast || api.ErrorCode == codeWrongLastPending):
 			if !sleep(ctx, time.Duration(1+rand.IntN(1000))*time.Microsecond) {
@@ -148,18 +150,16 @@ func (s *stream) count(ctx context.Context, subject string) (int, error) {
 	return int(info.State.Subjects[subject]), nil
 }
 
-// sweep removes the channel's expired messages and reports whether there were
-// any.
-func (b *Bus) sweep(ctx context.Context, st *stream, subject string) (any bool) {
+// sweep removes the channel's expired messages.
+func (b *Bus) sweep(ctx context.Context, st *stream, subject string) {
 	for {
 		m, err := st.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
 		if err != nil || !st.isExpired(m.Time) {
-			return any
+			return
 		}
 		if err := st.DeleteMsg(ctx, m.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-			return any
+			return
 		}
-		any = true
 	}
 }
 

@@ -48,7 +48,7 @@ const (
 const (
 	clusterReplicas = 3
 	// How long a cluster elsewhere has to offer so many servers, before fewer do.
-	replicaPatience = 5 * time.Second
+	replicaPatience = 10 * time.Second
 	// How long a process that keeps nothing waits to learn what others keep.
 	learnMost = 2 * time.Second
 )
@@ -164,13 +164,12 @@ func (b *Bus) findHistory(ctx context.Context, p layer.Retention) (*history, err
 		if err == nil {
 			return h, nil
 		}
-		var api *jetstream.APIError
-		fewer := errors.As(err, &api) && (api.ErrorCode == codeNoCluster || api.ErrorCode == codeNoPeers)
+		few, forGood := b.tooFew(err, began)
 		switch {
-		case fewer && replicas > 1 && b.server == nil && (api.ErrorCode == codeNoCluster || time.Since(began) > replicaPatience):
+		case forGood && replicas > 1:
 			b.log.Warn("natsbus: too few servers for three copies of durable groups; there will be one", "stream", b.subjects.history(p.Pattern))
 			replicas = 1
-		case !fewer && !isStreamGone(err) && !b.mayComeUp(err):
+		case !few && !isStreamGone(err) && !b.mayComeUp(err):
 			return nil, err
 		case !sleep(ctx, openRetry):
 			return nil, fmt.Errorf("%w: the stream %s cannot be opened (%w)", layer.ErrUnavailable, b.subjects.history(p.Pattern), err)
@@ -190,6 +189,15 @@ func (b *Bus) replicas() int {
 		return 1
 	}
 	return clusterReplicas
+}
+
+// tooFew reports whether a stream could not be made for want of servers that hold
+// it, and whether to go on with one, after tries since began. A network of
+// embedded servers knows how many there will be, and waits for them.
+func (b *Bus) tooFew(err error, began time.Time) (few, forGood bool) {
+	var api *jetstream.APIError
+	few = errors.As(err, &api) && (api.ErrorCode == codeNoCluster || api.ErrorCode == codeNoPeers)
+	return few, few && b.server == nil && (api.ErrorCode == codeNoCluster || time.Since(began) > replicaPatience)
 }
 
 // openHistory opens a policy's stream, or creates it.

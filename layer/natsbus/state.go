@@ -93,7 +93,8 @@ func (b *Bus) stateSubject(key string) string { return "$KV." + b.subjects.bucke
 
 // makeBucket makes the bucket, or finds that another process was faster.
 func (b *Bus) makeBucket(ctx context.Context) error {
-	for replicas := b.replicas(); ; replicas = 1 {
+	began := time.Now()
+	for replicas := b.replicas(); ; {
 		try, cancel := context.WithTimeout(ctx, roundTrip)
 		_, err := b.store.js.CreateKeyValue(try, jetstream.KeyValueConfig{
 			Bucket:         b.subjects.bucket(),
@@ -104,12 +105,13 @@ func (b *Bus) makeBucket(ctx context.Context) error {
 			LimitMarkerTTL: markerAge,
 		})
 		cancel()
-		var api *jetstream.APIError
-		few := errors.As(err, &api) && (api.ErrorCode == codeNoCluster || api.ErrorCode == codeNoPeers)
+		few, forGood := b.tooFew(err, began)
 		switch {
 		case errors.Is(err, jetstream.ErrBucketExists):
 			return nil
-		case !few || replicas == 1 || b.server != nil:
+		case forGood && replicas > 1:
+			replicas = 1
+		case !few || b.server != nil || !sleep(ctx, openRetry):
 			return jetStreamError(err)
 		}
 	}
