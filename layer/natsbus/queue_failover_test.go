@@ -91,16 +91,16 @@ func (x *traffic) work(ctx context.Context, t *testing.T, l *layer.Layer) {
 	}
 }
 
-// open returns how many messages that are stored no worker has acknowledged.
-func (x *traffic) open() (n int) {
+// open returns the messages that are stored and that no worker has acknowledged.
+func (x *traffic) open() (all []int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for k := range x.known {
 		if x.done[k] == 0 {
-			n++
+			all = append(all, k)
 		}
 	}
-	return n
+	return all
 }
 
 // The leader of a queue's stream is killed, or frozen and thawed, while messages
@@ -143,7 +143,13 @@ func TestQueueLeaderFails(t *testing.T) {
 	stop()
 	putters.Wait()
 	began := time.Now()
-	eventually(t, "all messages are done", func() bool { return x.open() == 0 })
+	defer func() {
+		if t.Failed() {
+			all, err := putter.Queues(context.Background())
+			t.Logf("open are %v of %d; the queue is %+v, %v", x.open(), x.stored.Load(), all, err)
+		}
+	}()
+	eventually(t, "all messages are done", func() bool { return len(x.open()) == 0 })
 	var state layer.QueueState
 	eventually(t, "the queue is empty", func() bool {
 		all, err := putter.Queues(t.Context())

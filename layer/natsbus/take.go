@@ -57,6 +57,7 @@ type taker struct {
 	waiting []*taking
 	told    [levels]bool // there may be messages of that level
 	back    []*nats.Msg  // messages that came for nobody, while they are given back
+	held    time.Time    // when the first of them came
 	lost    bool         // what was asked of the server is lost
 	over    bool         // the goroutine ends; a new taker takes its place
 }
@@ -175,6 +176,7 @@ func (t *taker) giveBack(m *nats.Msg) {
 	defer t.mu.Unlock()
 	t.back = append(t.back, m)
 	if len(t.back) == 1 {
+		t.held = time.Now()
 		t.link.running.Go(t.giveAllBack)
 	}
 }

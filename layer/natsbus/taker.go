@@ -105,12 +105,13 @@ func (p *takeLoop) stoodStill() bool {
 
 // step asks for as many messages as there are Takes that wait, and reports
 // whether there is anything left to do. While messages are given back it does not
-// ask, as it would get those behind them.
+// ask, as it would get those behind them; not for long, if the server is slow.
 func (p *takeLoop) step() bool {
 	p.mu.Lock()
-	want, told, back, lost := len(p.waiting), p.told, len(p.back), p.lost
+	want, told, back, lost := len(p.waiting), p.told, len(p.back) > 0, p.lost
+	held := back && time.Since(p.held) < pullBeat
 	p.lost = false
-	if want > 0 || back > 0 || p.waits > 0 || p.looking != noLevel {
+	if want > 0 || back || p.waits > 0 || p.looking != noLevel {
 		p.busy = p.seen
 	} else if p.seen.Sub(p.busy) > takerIdle {
 		p.over = true
@@ -122,7 +123,7 @@ func (p *takeLoop) step() bool {
 		p.forget()
 		p.rested = time.Time{}
 	}
-	if want == 0 || back > 0 || p.looking != noLevel || time.Now().Before(p.rested) {
+	if want == 0 || held || p.looking != noLevel || time.Now().Before(p.rested) {
 		return true
 	}
 	if err := p.ask(min(want, maxAsked), told); err != nil {
