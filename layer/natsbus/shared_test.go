@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tideway-go/tideway/layer"
@@ -248,30 +249,42 @@ func TestCancelledPullElsewhere(t *testing.T) {
 	}
 }
 
-// What comes for a Pull that was cancelled is given back, and then the next one
-// gets it, not the message behind it.
+// What comes for a Pull that was cancelled is given back, and the next one gets
+// it, not the message behind it: nothing is asked for before the server has it.
 func TestCancelledPullKeepsTheOrder(t *testing.T) {
 	b := openBus(t, nil)
-	l := attach(t, b, newRecorder())
-	for i := range 200 {
-		channel := fmt.Sprintf("c%d", i)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { _, err := l.Pull(ctx, channel, testLimits); done <- err }()
-		until(t, "the request is at the server", func() bool { return l.(*link).isAsking(channel) })
-		cancel()
-		<-done
-		for n := range 2 { // at once, so that the first comes when the second is there
-			if err := b.conn.Publish(b.subjects.channel(channel), fmt.Appendf(nil, `{"n":%d}`, n)); err != nil {
-				t.Fatal(err)
-			}
+	l := attach(t, b, newRecorder()).(*link)
+	p := &puller{queue: &queue{link: l, channel: "c", wake: make(chan struct{}, 1)}, in: make(chan *nats.Msg, 256)}
+	defer p.end()
+	arrives := func() {
+		t.Helper()
+		select {
+		case m := <-p.in:
+			p.receive(m)
+		case <-time.After(15 * time.Second):
+			t.Fatal("the server says nothing")
 		}
-		time.Sleep(time.Duration(i) * 5 * time.Microsecond) // another moment each time
-		for n := range 2 {
-			if got, want := pull(t, l, channel, testLimits), fmt.Sprintf(`{"n":%d}`, n); got != want {
-				t.Fatalf("got %s, want %s", got, want)
-			}
+	}
+	cancelled, next := &waiter{got: make(chan pulled, 1)}, &waiter{got: make(chan pulled, 1)}
+	if !p.join(cancelled, testLimits) || !p.step() || p.asked != 1 || !p.withdraw(cancelled) {
+		t.Fatalf("got %d requests, want 1, for a Pull that is cancelled then", p.asked)
+	}
+	for n := range 2 {
+		if err := push(t, l, "c", n, testLimits); err != nil {
+			t.Fatal(err)
 		}
+	}
+	arrives()
+	if !p.join(next, testLimits) || !p.step() || p.asked != 0 {
+		t.Errorf("got %d requests, want none while the server may not have back what it sent", p.asked)
+	}
+	arrives()
+	if !p.step() || p.asked != 1 {
+		t.Fatalf("got %d requests, want 1 when the server has it", p.asked)
+	}
+	arrives()
+	if got := <-next.got; string(got.msg.Data) != `{"n":0}` {
+		t.Errorf("got %s, want the first message", got.msg.Data)
 	}
 }
 
